@@ -103,7 +103,8 @@ class Example:
             if field.wire == VARINT:
                 parts.append(np.array([field.value], np.uint64))
             else:
-                parts.append(_varints(self.fetch(field.start, field.stop), self.where))
+                packed = self.fetch(field.start, field.stop)
+                parts.append(packed_varints(packed, self.where))
         return np.concatenate(parts or [np.empty(0, np.uint64)]).view(np.int64)
 
 
@@ -174,7 +175,7 @@ def _varint(data: bytes, at: int, where: str) -> tuple[int, int]:
     raise _damaged(where, "a number is longer than 10 bytes")
 
 
-def _varints(data: bytes, where: str) -> np.ndarray:
+def packed_varints(data: bytes, where: str) -> np.ndarray:
     """A packed list of base-128 numbers, uint64."""
     octets = np.frombuffer(data, np.uint8)
     if len(octets) == 0:

@@ -1,6 +1,8 @@
 """`TensorProto` without TensorFlow: one array as a protobuf message.
 
-Field 1 is the dtype, 2 the shape, 4 the numbers as raw little-endian bytes, 8 texts.
+Field 1 is the dtype, 2 the shape, 4 the numbers as raw little-endian bytes, 8 texts. TensorFlow
+writes single numbers and constants as lists of values instead, one field per family of dtypes;
+elements behind the end of such a list are equal to its last, or 0 when it is empty.
 Source: tensorflow/core/framework/tensor.proto, types.proto, tensor_shape.proto.
 """
 
@@ -12,7 +14,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from deft.errors import FormatError
-from deft.formats.example import SPAN, VARINT, Fetch, message_fields
+from deft.formats.example import (
+    FIXED32,
+    FIXED64,
+    SPAN,
+    VARINT,
+    Fetch,
+    MessageField,
+    message_fields,
+    packed_varints,
+)
 
 _STRING = 7
 _DTYPES = {
@@ -28,6 +39,10 @@ _DTYPES = {
     19: "<f2",
     22: "<u4",
 }
+_VALUES = {1: 5, 2: 6, 3: 7, 4: 7, 5: 7, 6: 7, 9: 10, 10: 11, 17: 7, 19: 13, 22: 16}
+"""Dtype number to the field that lists its values. Halves are listed by their bits."""
+_MAX_REPEATED = 64 << 20
+"""Bytes that a list of fewer values than elements may grow to: a few bytes can promise anything."""
 _NUMBERS = {np.dtype(text): number for number, text in _DTYPES.items()}
 
 
@@ -48,6 +63,7 @@ class Tensor:
     def parse(fetch: Fetch, start: int, stop: int, where: str) -> "Tensor":
         """Raises `FormatError` when the bytes are no tensor, or hold another number of elements."""
         number, shape, content = 0, list[int](), (0, 0)
+        values: list[MessageField] = []
         for field in message_fields(fetch, start, stop, where):
             if field.number == 1 and field.wire == VARINT:
                 number = field.value
@@ -55,11 +71,17 @@ class Tensor:
                 shape = list(_sizes(fetch, field.start, field.stop, where))
             elif field.number == 4 and field.wire == SPAN:
                 content = (field.start, field.stop)
+            elif field.number in _VALUES.values():
+                values.append(field)
         if number == _STRING:
             return Tensor(fetch, where, tuple(shape), None, start, stop)
         if number not in _DTYPES or len(shape) > 16 or any(not 0 <= n < 2**48 for n in shape):
             raise _damaged(where, f"dtype number {number}, shape {shape[:16]}")
         dtype = np.dtype(_DTYPES[number])
+        if content[0] == content[1] and (values or _may_repeat(shape, dtype)):
+            held = [field for field in values if field.number == _VALUES[number]]
+            data = _listed(fetch, held, shape, dtype, where)
+            return Tensor(lambda a, b: data[a:b], where, tuple(shape), dtype, 0, len(data))
         if content[1] - content[0] != math.prod(shape) * dtype.itemsize:
             found = f"{content[1] - content[0]} bytes of content for {dtype} of shape {shape}"
             raise _damaged(where, found)
@@ -169,6 +191,47 @@ def varint(value: int) -> bytes:
 def _head(number: int, shape: Sequence[int]) -> bytes:
     sizes = b"".join(span(2, tag(1, VARINT) + varint(n)) for n in shape)
     return tag(1, VARINT) + varint(number) + span(2, sizes)
+
+
+def _may_repeat(shape: Sequence[int], dtype: np.dtype[np.generic]) -> bool:
+    return math.prod(shape) * dtype.itemsize <= _MAX_REPEATED
+
+
+def _listed(
+    fetch: Fetch,
+    fields: Sequence[MessageField],
+    shape: Sequence[int],
+    dtype: np.dtype[np.generic],
+    where: str,
+) -> bytes:
+    """Raw numbers from the lists of values, packed or one by one."""
+    parts = [_values(fetch, field, dtype, where) for field in fields]
+    found = np.concatenate([*parts, np.empty(0, dtype)], dtype=dtype)
+    count = math.prod(shape)
+    if len(found) > count or (len(found) < count and not _may_repeat(shape, dtype)):
+        raise _damaged(where, f"{len(found)} values for {dtype} of shape {list(shape)}")
+    rest = np.full(count - len(found), found[-1] if len(found) else 0, dtype)
+    return np.concatenate([found, rest]).tobytes()
+
+
+def _values(
+    fetch: Fetch, field: MessageField, dtype: np.dtype[np.generic], where: str
+) -> np.ndarray:
+    """The values of one field of a list."""
+    is_wide = dtype.kind == "f" and dtype.itemsize > 2
+    if is_wide and field.wire in (SPAN, FIXED64 if dtype.itemsize == 8 else FIXED32):
+        data = fetch(field.start, field.stop)
+        if len(data) % dtype.itemsize == 0 and len(data) == field.stop - field.start:
+            return np.frombuffer(data, dtype)
+    elif not is_wide and field.wire in (SPAN, VARINT):
+        bits = np.array([field.value], np.uint64)
+        if field.wire == SPAN:
+            bits = packed_varints(fetch(field.start, field.stop), where)
+        # Negative numbers are written as 64 bits; the lower ones hold them in any width.
+        if dtype.kind == "f":
+            return bits.astype(np.uint16).view(dtype)
+        return (bits != 0) if dtype.kind == "b" else bits.view(np.int64).astype(dtype)
+    raise _damaged(where, f"field {field.number} holds no {dtype}")
 
 
 def _sizes(fetch: Fetch, start: int, stop: int, where: str) -> Iterator[int]:

@@ -9,6 +9,7 @@ from deft.errors import FormatError
 from deft.formats.tensor_proto import Tensor, encode_numbers, encode_texts
 from suites.bridge_trees import tensor
 from suites.formats import repeatable
+from suites.recordings import chunk, varint
 
 
 def parse(data: bytes) -> Tensor:
@@ -85,3 +86,72 @@ def test_damage_is_a_clear_error(data: bytes) -> None:
 def test_numbers_that_tensorflow_lacks_are_refused() -> None:
     with pytest.raises(FormatError, match="cannot hold"):
         encode_numbers((2,), np.dtype(">f4"))
+
+
+LISTS = {
+    "float32": (1, 5),
+    "float64": (2, 6),
+    "int32": (3, 7),
+    "uint8": (4, 7),
+    "int16": (5, 7),
+    "int8": (6, 7),
+    "int64": (9, 10),
+    "bool": (10, 11),
+    "uint16": (17, 7),
+    "float16": (19, 13),
+    "uint32": (22, 16),
+}
+
+
+def listed(dtype: str, values: np.ndarray, shape: tuple[int, ...], *, packed: bool = True) -> bytes:
+    """A message whose numbers stand in the list of their dtype."""
+    number, field = LISTS[dtype]
+    if dtype in ("float32", "float64"):
+        pieces, wire = [value.tobytes() for value in values], 5 if dtype == "float32" else 1
+    else:
+        bits = values.view(np.uint16) if dtype == "float16" else values
+        pieces, wire = [varint(int(value) & (1 << 64) - 1) for value in bits], 0
+    head = (
+        b"\x08" + varint(number) + chunk(2, b"".join(chunk(2, b"\x08" + varint(n)) for n in shape))
+    )
+    if packed:
+        return head + chunk(field, b"".join(pieces))
+    return head + b"".join(varint(field << 3 | wire) + piece for piece in pieces)
+
+
+@pytest.mark.parametrize("dtype", LISTS)
+@pytest.mark.parametrize("packed", [True, False])
+def test_numbers_in_lists_of_values(dtype: str, packed: bool) -> None:
+    kind = np.dtype(dtype)
+    values = np.array([3, 0, 1, 100, 7, 1], kind)
+    if kind.kind in "if":
+        values[1] = -5
+    if kind.kind == "f":
+        values[2] = 0.25
+    found = parse(listed(dtype, values, (2, 3), packed=packed))
+    assert found.dtype == kind
+    np.testing.assert_array_equal(found.numbers(), values.reshape(2, 3))
+    np.testing.assert_array_equal(found.rows()[1], values[3:])
+    # A constant is written as one value, and zeros as none.
+    np.testing.assert_array_equal(
+        parse(listed(dtype, values[:2], (2, 2), packed=packed)).numbers().ravel(),
+        values[[0, 1, 1, 1]],
+    )
+    empty = parse(listed(dtype, values[:0], (3,), packed=packed)).numbers()
+    np.testing.assert_array_equal(empty, np.zeros(3, kind))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        listed("float32", np.ones(1, np.float32), (1 << 40,)),
+        listed("int64", np.ones(5, np.int64), (4,)),
+        listed("float32", np.ones(1, np.float32), ())[:-1],
+        b"\x08\x01\x12\x00" + chunk(5, b"\x00\x00\x80"),
+        b"\x08\x03\x12\x00" + chunk(7, b"\xff"),
+        b"\x08\x03\x12\x00\x3d\x00\x00\x00\x00",
+    ],
+)
+def test_lists_that_promise_too_much_or_are_damaged(data: bytes) -> None:
+    with pytest.raises(FormatError, match=r"here.*(?s:.)*Fix: "):
+        parse(data).numbers()
