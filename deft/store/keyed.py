@@ -1,7 +1,5 @@
 """Random numbers without state: each is a hash of a key and a counter, the same on any machine."""
 
-from math import isqrt
-
 import numpy as np
 
 _ROUNDS = 8
@@ -52,35 +50,59 @@ def share(draws: np.ndarray, *parts: int) -> np.ndarray:
     return (bits >> _S11).astype(np.float64) * 2.0**-53
 
 
+def chained(start: np.ndarray, parts: np.ndarray) -> np.ndarray:
+    """`key` with one more part, for many at once: uint64 `1` or `B` and int64 `B` to uint64 `B`."""
+    return mix(start ^ parts.astype(np.uint64))
+
+
+def permuted(positions: np.ndarray, limits: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    """What stands at a position of a random order, each element in an order of its own.
+
+    A Feistel network of 8 rounds on pairs of digits to the base ceil(sqrt(limit)); positions that
+    leave the range walk on until they are back (cycle walking), which few do.
+
+    Args:
+        positions: int64 `B`, from 0 up to the limit.
+        limits: how many things the order holds, int64 `1` or `B`, 1 or more.
+        keys: of the order, uint64 `1` or `B`; elements with equal key and limit share an order.
+
+    Returns:
+        int64 `B`, from 0 up to the limit; a bijection for each order.
+
+    Source: Black and Rogaway 2002, "Ciphers with arbitrary finite domains", section 4.
+    """
+    bounds = np.broadcast_to(limits.astype(np.uint64), positions.shape)
+    # Correctly rounded, and at most one too small or large beyond 2^52; the base must not be small.
+    sides = np.ceil(np.sqrt(bounds.astype(np.float64))).astype(np.uint64)
+    sides += sides * sides < bounds
+    rounds = mix(keys + np.arange(_ROUNDS, dtype=np.uint64)[:, None])  # 8 B
+    rounds = np.broadcast_to(rounds, (_ROUNDS, *positions.shape))
+    found = _walk(positions.astype(np.uint64), sides, rounds)
+    while (outside := found >= bounds).any():
+        found[outside] = _walk(found[outside], sides[outside], rounds[:, outside])
+    return found.astype(np.int64)
+
+
 class Permutation:
     """A random order of `range(n)`, computed position by position, without a table.
-
-    A Feistel network of 8 rounds on pairs of digits to the base ceil(sqrt(n)); positions that
-    leave the range walk on until they are back (cycle walking), which few do.
 
     Args:
         n: how many, 1 or more.
         seed: of all epochs.
         epoch: each has an order of its own.
-
-    Source: Black and Rogaway 2002, "Ciphers with arbitrary finite domains", section 4.
     """
 
     def __init__(self, n: int, seed: int, epoch: int) -> None:
-        self.n = n
-        self._side = np.uint64(isqrt(n - 1) + 1)
-        self._keys = mix(key(seed, epoch) + np.arange(_ROUNDS, dtype=np.uint64))
+        self._limit = np.asarray([n])
+        self._key = key(seed, epoch)
 
     def __call__(self, positions: np.ndarray) -> np.ndarray:
         """What stands at each position, int64 `B` to int64 `B`, both in `range(n)`."""
-        found = self._walk(positions.astype(np.uint64))
-        limit = np.uint64(self.n)
-        while (outside := found >= limit).any():
-            found[outside] = self._walk(found[outside])
-        return found.astype(np.int64)
+        return permuted(positions, self._limit, self._key)
 
-    def _walk(self, values: np.ndarray) -> np.ndarray:
-        high, low = values // self._side, values % self._side
-        for round_key in self._keys:
-            high, low = low, (high + mix(low ^ round_key) % self._side) % self._side
-        return high * self._side + low
+
+def _walk(values: np.ndarray, sides: np.ndarray, rounds: np.ndarray) -> np.ndarray:
+    high, low = values // sides, values % sides
+    for keys in rounds:
+        high, low = low, (high + mix(low ^ keys) % sides) % sides
+    return high * sides + low

@@ -2,20 +2,18 @@
 
 import time
 import weakref
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 
-from deft.errors import ConfigError, nearest
-from deft.spec import Feature
-from deft.store.goals import Strategy, strategy
+from deft.errors import ConfigError
+from deft.store.batch import Allocate, Assembler, Augment, Batch, Camera
+from deft.store.goals import GoalConfig
+from deft.store.pictures import Pictures, decoded
 from deft.store.reader import Store
-from deft.store.ring import Ring, Seconds
+from deft.store.ring import STAGES, Ring, Seconds
 from deft.store.windows import Windows
-
-Allocate = Callable[[tuple[int, ...], str], np.ndarray]
 
 
 class Batches(Protocol):
@@ -37,50 +35,6 @@ class Batches(Protocol):
     def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]: ...
 
 
-@dataclass(frozen=True)
-class Batch:
-    """One batch, as views of the loader's ring; see `Loader` for how long they hold."""
-
-    obs: dict[str, np.ndarray]
-    """Pictures uint8 (depth: as stored) `B To H W C`, numbers `B To ...` in the table's dtype."""
-    action: np.ndarray
-    """float32 `B Tp A`, physical units; with past actions `B To-1+Tp A`."""
-    action_valid: np.ndarray
-    """bool `B Tp`; False where a row pads or must not be learned from."""
-    goal: dict[str, np.ndarray]
-    """Like `obs`, with one tick: `B 1 H W C` and `B 1 ...`; empty without goals."""
-    goal_reached: np.ndarray
-    """bool `B`, see `goals.GoalRows`; all False without goals."""
-    task: np.ndarray
-    """int64 `B`, index into `Store.tasks`."""
-    episode: np.ndarray
-    """int64 `B`, number of the episode."""
-    step: np.ndarray
-    """int64 `B`, step within the episode that is now."""
-    draws: np.ndarray
-    """int64 `B`, unique per sample of a run; keys for whatever is random about it."""
-
-    def first(self, rows: int) -> "Batch":
-        """The first rows only."""
-        if rows == len(self.draws):
-            return self
-
-        def cut(held: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-            return {name: array[:rows] for name, array in held.items()}
-
-        return Batch(
-            cut(self.obs),
-            self.action[:rows],
-            self.action_valid[:rows],
-            cut(self.goal),
-            self.goal_reached[:rows],
-            self.task[:rows],
-            self.episode[:rows],
-            self.step[:rows],
-            self.draws[:rows],
-        )
-
-
 class Loader:
     """Iterates over batches, in the sampler's order whatever the number of threads.
 
@@ -94,7 +48,14 @@ class Loader:
         sampler: which samples make a batch; `Sampler(len(windows), ...)`.
         observations: features to give, pictures or numbers, in `Batch.obs`.
         action: name of the action feature; None takes the only one.
-        goals: name of a strategy in `goals.STRATEGIES`, or None.
+        goals: which later step is the goal, or the name of a strategy in `goals.STRATEGIES`; None
+            for no goals.
+        goal_features: which of `observations` the goal holds; None takes them all.
+        next_observations: also give `Batch.next_obs`.
+        pictures: by name, where pictures come from, as `memory_cache` gives it; None decodes them
+            each time.
+        augment: changes the pictures of one sample in place, called once per sample in the threads
+            after its pictures are decoded; see `Augment`.
         threads: decoding threads, 1 or more.
         prefetch: batches made ahead of the consumer, 1 or more.
         keep: see above.
@@ -118,7 +79,11 @@ class Loader:
         *,
         observations: Sequence[str],
         action: str | None = None,
-        goals: str | None = None,
+        goals: GoalConfig | str | None = None,
+        goal_features: Sequence[str] | None = None,
+        next_observations: bool = False,
+        pictures: Mapping[str, Pictures] | None = None,
+        augment: Augment | None = None,
         threads: int = 2,
         prefetch: int = 3,
         keep: int = 1,
@@ -129,10 +94,21 @@ class Loader:
         for name, value in (("threads", threads), ("prefetch", prefetch), ("keep", keep)):
             if value < 1:
                 raise ConfigError(f"Loader: {name} is {value}.\nFix: set it to 1 or more.")
-        features = [_observation(store, name) for name in observations]
-        commands = store.spec.action() if action is None else store.spec[action]
-        maker = _Maker(store, windows, sampler, features, commands, goals, threads)
-        maker.slots = [maker.allocate(allocate) for _ in range(prefetch + keep)]
+        assembler = Assembler(
+            store,
+            windows,
+            decoded(store.frames) if pictures is None else pictures,
+            observations=observations,
+            action=action,
+            goals=GoalConfig(strategy=goals) if isinstance(goals, str) else goals,
+            goal_features=goal_features,
+            next_observations=next_observations,
+            augment=augment,
+            seed=sampler.seed,
+        )
+        maker = _Maker(assembler, sampler, threads)
+        slots = range(prefetch + keep)
+        maker.slots = [assembler.allocate(sampler.rows, allocate) for _ in slots]
         last = sampler.batches
         if steps is not None:
             last = start_step + steps if last is None else min(last, start_step + steps)
@@ -159,7 +135,7 @@ class Loader:
             raise
         if slot is None:
             raise StopIteration
-        return self._maker.slots[slot].first(self._maker.counts[slot])
+        return self._maker.made(slot)
 
     def close(self) -> None:
         """End the threads; `next` stops. Harmless twice."""
@@ -171,149 +147,43 @@ class Loader:
         return self._ring.ready
 
     def timings(self) -> dict[str, float]:
-        """Shares of the time since the start: `wait` of the consumer for a batch; `plan`, `read`
-        and `decode` of the threads. What the threads' shares lack to 1 they spent idle."""
-        spent = self._ring.seconds
+        """Shares of the time since the last call, at first since the start.
+
+        `wait` is the consumer's for a batch; the rest is the threads', as a share of one thread:
+        `plan` for the order, windows and goals, `read`, `decode`, `augment`, and `copy` for numbers
+        and pictures that were there already. What is missing to 1 without `wait`, they spent idle.
+        """
+        spent = self._ring.spent()
         wall = max(time.perf_counter() - spent.started, 1e-9)
-        shares = {key: getattr(spent, key) / self._threads for key in ("plan", "read", "decode")}
-        return {key: value / wall for key, value in ({"wait": spent.wait} | shares).items()}
-
-
-def _observation(store: Store, name: str) -> Feature:
-    if name not in store.spec:
-        raise ConfigError(
-            f"{store.path} has no feature '{name}'. {nearest(name, store.spec.names)}\n"
-            "Fix: correct `observations`."
-        )
-    feature = store.spec[name]
-    if feature.dtype == "str":
-        raise ConfigError(
-            f"'{name}' of {store.path} is text.\n"
-            "Fix: leave it out of `observations`; `Batch.task` numbers the texts in `Store.tasks`."
-        )
-    return feature
-
-
-@dataclass
-class _Camera:
-    """Pictures to decode for one batch: what goes where."""
-
-    name: str
-    rows: np.ndarray
-    out: np.ndarray
+        workers = {stage: 1 if stage == "wait" else self._threads for stage in STAGES}
+        return {stage: getattr(spent, stage) / (wall * workers[stage]) for stage in STAGES}
 
 
 class _Maker:
     """Makes batches; holds no reference to the Loader, so that losing that one ends the threads."""
 
-    def __init__(
-        self,
-        store: Store,
-        windows: Windows,
-        sampler: Batches,
-        features: Sequence[Feature],
-        commands: Feature,
-        goals: str | None,
-        threads: int,
-    ) -> None:
-        self._store = store
-        self._windows = windows
+    def __init__(self, assembler: Assembler, sampler: Batches, threads: int) -> None:
+        self._assembler = assembler
         self._sampler = sampler
-        self._features = features
-        self._commands = commands
-        self._goals: Strategy | None = strategy(goals) if goals is not None else None
         # Small pieces share the work evenly; each costs one turn of the lock.
         self._piece = max(1, sampler.rows // (4 * threads))
-        self._tables = {name: np.asarray(table) for name, table in store.tables.items()}
         self.slots: list[Batch] = []
-        self._cameras: dict[int, list[_Camera]] = {}
-        self.counts: dict[int, int] = {}
+        self._filling: dict[int, tuple[Batch, list[Camera]]] = {}
 
-    def allocate(self, make: Allocate) -> Batch:
-        """The arrays of one slot."""
-        rows, windows = self._sampler.rows, self._windows
-        ticks = windows.horizons.obs_horizon
-        chunk = windows.horizons.pred_horizon + (ticks - 1 if windows.past_actions else 0)
-        goals = self._features if self._goals is not None else ()
-
-        def numbers(*shape: int) -> np.ndarray:
-            return make((rows, *shape), "int64")
-
-        return Batch(
-            obs={f.name: make((rows, ticks, *f.shape), f.dtype) for f in self._features},
-            action=make((rows, chunk, *self._commands.shape), "float32"),
-            action_valid=make((rows, chunk), "bool"),
-            goal={f.name: make((rows, 1, *f.shape), f.dtype) for f in goals},
-            goal_reached=make((rows,), "bool"),
-            task=numbers(),
-            episode=numbers(),
-            step=numbers(),
-            draws=numbers(),
-        )
-
-    def plan(self, number: int, slot: int) -> int:
+    def plan(self, number: int, slot: int, seconds: Seconds) -> int:
         """Everything of a batch but its pictures; returns how many pieces of those there are."""
         positions, draws = self._sampler.batch(number)
-        rows = self._windows.rows(positions)
-        count = self.counts[slot] = len(positions)
-        batch = self.slots[slot].first(count)
-        index = self._store.episodes
-        batch.draws[:] = draws
-        batch.episode[:] = rows.episode
-        batch.step[:] = rows.step
-        batch.task[:] = index.task[rows.episode]
-        batch.action_valid[:] = rows.action_valid
-        self._gather(self._commands.name, rows.action, batch.action)
-        cameras = self._collect(rows.obs, batch.obs)
-        if self._goals is None:
-            batch.goal_reached[:] = False
-        else:
-            length = index.length[rows.episode]
-            goals = self._goals(rows.step, length, draws, self._sampler.seed)
-            batch.goal_reached[:] = goals.reached
-            at = (index.start[rows.episode] + goals.step)[:, None]  # B 1
-            cameras += self._collect(at, batch.goal)
-        self._cameras[slot] = cameras
-        return -(-count // self._piece) if cameras else 0
+        batch = self.slots[slot].first(len(positions))
+        cameras = self._assembler.plan(batch, positions, draws, seconds)
+        self._filling[slot] = (batch, cameras)
+        return -(-len(positions) // self._piece) if cameras else 0
 
     def fill(self, slot: int, piece: int, seconds: Seconds) -> None:
         """Decode the pictures of some rows of a batch."""
+        batch, cameras = self._filling[slot]
         some = slice(piece * self._piece, (piece + 1) * self._piece)
-        for camera in self._cameras[slot]:
-            self._decode(camera.name, camera.rows[some], camera.out[some], seconds)
+        self._assembler.fill(batch, cameras, some, seconds)
 
-    def _collect(self, rows: np.ndarray, held: dict[str, np.ndarray]) -> list[_Camera]:
-        """Gather the numbers at `B To` rows now; list the pictures for later."""
-        for name, out in held.items():
-            if name in self._tables:
-                self._gather(name, rows, out)
-        return [_Camera(name, rows, out) for name, out in held.items() if name not in self._tables]
-
-    def _gather(self, name: str, rows: np.ndarray, out: np.ndarray) -> None:
-        table = self._tables[name]
-        if table.dtype == out.dtype:
-            np.take(table, rows, axis=0, out=out, mode="clip")  # the other modes copy twice
-        else:
-            out[:] = table[rows]
-
-    def _decode(self, name: str, rows: np.ndarray, out: np.ndarray, seconds: Seconds) -> None:
-        """Pictures at `B To` rows into `B To H W C`; a tick that repeats the one before it, as
-        padding does, is copied."""
-        column = self._store.frames[name]
-        fresh = np.ones(rows.shape, np.bool_)
-        fresh[:, 1:] = rows[:, 1:] != rows[:, :-1]
-        wanted = rows[fresh]
-        outs = [out[b, t] for b, t in np.argwhere(fresh).tolist()]
-        begun = time.perf_counter()
-        if column.codec == "raw":
-            column.read_raw(wanted, outs)
-            seconds.read += time.perf_counter() - begun
-        else:
-            stored = column.stored(wanted)
-            read = time.perf_counter()
-            seconds.read += read - begun
-            for data, row, picture in zip(stored, wanted.tolist(), outs, strict=True):
-                column.decode(data, row, picture)
-            seconds.decode += time.perf_counter() - read
-        for b, t in np.argwhere(~fresh).tolist():
-            out[b, t] = out[b, t - 1]
+    def made(self, slot: int) -> Batch:
+        """The batch in a slot, as long as it is."""
+        return self._filling[slot][0]

@@ -21,6 +21,10 @@ class _Slot:
         return self.error is not None or (self.planned and self.pending == 0)
 
 
+STAGES = ("wait", "plan", "read", "decode", "augment", "copy")
+"""What time is spent on, in the order it happens."""
+
+
 @dataclass
 class Seconds:
     """Where time went: waiting is the consumer's, the rest is summed over the threads."""
@@ -29,7 +33,14 @@ class Seconds:
     plan: float = 0.0
     read: float = 0.0
     decode: float = 0.0
+    augment: float = 0.0
+    copy: float = 0.0
     started: float = field(default_factory=time.perf_counter)
+
+    def add(self, other: "Seconds") -> None:
+        """Sum up everything but the start."""
+        for name in STAGES:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
 class Ring:
@@ -44,7 +55,8 @@ class Ring:
         first: number of the first batch.
         last: number after the last batch; None goes on for ever.
         threads: how many, 1 or more.
-        plan: prepares a batch in its slot; returns how many pieces there are to fill.
+        plan: (batch, slot, seconds) prepares a batch in its slot; returns how many pieces there
+            are to fill.
         fill: (slot, piece, seconds) fills one piece.
     """
 
@@ -55,7 +67,7 @@ class Ring:
         first: int,
         last: int | None,
         threads: int,
-        plan: Callable[[int, int], int],
+        plan: Callable[[int, int, Seconds], int],
         fill: Callable[[int, int, Seconds], None],
     ) -> None:
         self.seconds = Seconds()
@@ -107,6 +119,12 @@ class Ring:
             waiting = range(self._taken, self._begun)
             return sum(self._slots[number % len(self._slots)].ready for number in waiting)
 
+    def spent(self) -> Seconds:
+        """What was spent since the last call, or since the start."""
+        with self._changed:
+            found, self.seconds = self.seconds, Seconds()
+        return found
+
     def halt(self) -> None:
         """Tell all threads to end, after the piece they are at. Harmless twice."""
         with self._changed:
@@ -128,8 +146,8 @@ class Ring:
             error: BaseException | None = None
             try:
                 if piece < 0:
-                    pieces = self._plan(number, number % len(self._slots))
-                    spent.plan = time.perf_counter() - spent.started
+                    pieces = self._plan(number, number % len(self._slots), spent)
+                    spent.plan = time.perf_counter() - spent.started - spent.copy
                 else:
                     self._fill(number % len(self._slots), piece, spent)
             except BaseException as caught:  # whatever it is, `take` raises it in the consumer
@@ -166,8 +184,6 @@ class Ring:
             else:
                 slot.pending -= 1
             slot.error = slot.error or error
-            self.seconds.plan += spent.plan
-            self.seconds.read += spent.read
-            self.seconds.decode += spent.decode
+            self.seconds.add(spent)
             if piece < 0 or slot.ready:
                 self._changed.notify_all()

@@ -89,7 +89,8 @@ def test_a_batch_holds_what_the_windows_say(opened: store.Store) -> None:
         assert (batch["episode"] == rows.episode).all()
         assert (batch["step"] == rows.step).all()
         assert (batch["task"] == opened.episodes.task[rows.episode]).all()
-        wanted = store.goals.uniform(rows.step, opened.episodes.length[rows.episode], draws, seed=5)
+        length = opened.episodes.length[rows.episode]
+        wanted = store.goals.draw(store.GoalConfig(), rows.step, length, draws, seed=5)
         at = opened.episodes.start[rows.episode] + wanted.step
         assert (batch["goal_reached"] == wanted.reached).all()
         assert (batch["goal state"][:, 0] == opened.tables["state"][at]).all()
@@ -260,9 +261,13 @@ def test_timings_are_shares(opened: store.Store) -> None:
         for _ in batches:
             time.sleep(0.005)
         shares = batches.timings()
-    assert set(shares) == {"wait", "plan", "read", "decode"}
+        again = batches.timings()
+    assert set(shares) == {"wait", "plan", "read", "decode", "augment", "copy"}
     assert all(0 <= share <= 1 for share in shares.values())
     assert shares["read"] > 0
+    assert shares["copy"] > 0
+    assert shares["augment"] == 0
+    assert again["read"] == 0, "each call tells what came since the last"
 
 
 @pytest.mark.parametrize(
