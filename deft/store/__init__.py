@@ -1,7 +1,7 @@
 """The training store: written once, read at random for days. Numpy only."""
 
 from deft.store import goals
-from deft.store.batch import Augment, Batch
+from deft.store.batch import Batch, Vary
 from deft.store.contents import StoreFrames, StoreSource, check, source
 from deft.store.files import DiskError
 from deft.store.frames import FrameColumn
@@ -16,7 +16,6 @@ from deft.store.windows import WindowRows, Windows
 from deft.store.writer import Writer, WriteReport, tidy
 
 __all__ = [
-    "Augment",
     "Batch",
     "DiskError",
     "EpisodeIndex",
@@ -30,6 +29,7 @@ __all__ = [
     "Store",
     "StoreFrames",
     "StoreSource",
+    "Vary",
     "WindowRows",
     "Windows",
     "WriteConfig",

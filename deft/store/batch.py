@@ -16,10 +16,6 @@ from deft.store.windows import Windows
 
 Allocate = Callable[[tuple[int, ...], str], np.ndarray]
 
-Augment = Callable[[dict[str, np.ndarray], int], None]
-"""Changes one sample's pictures in place: by name (`goal.` and `next.` before those of goals and
-of the next observations), uint8 or as stored `T H W C`; and a key, the sample's draw."""
-
 
 @dataclass(frozen=True)
 class Batch:
@@ -81,6 +77,12 @@ class Batch:
         return Batch(**found)
 
 
+Vary = Callable[[Batch], Callable[[slice], None]]
+"""Augmentation. Called with a batch whose `draws` are set and whose pictures are not there yet; what
+it returns is called in the loader's threads, once for every range of rows whose pictures are, and
+changes them in place."""
+
+
 @dataclass(frozen=True)
 class Camera:
     """Pictures of one feature to decode for one batch: what goes where."""
@@ -90,6 +92,14 @@ class Camera:
     """int64 `B K`, rows of the store."""
     outs: tuple[np.ndarray, ...]
     """Arrays `B T H W C` whose ticks, one array after the other, are the K of `rows`."""
+
+
+@dataclass(frozen=True)
+class Filling:
+    """What is still to be done about the pictures of a batch."""
+
+    cameras: list[Camera]
+    vary: Callable[[slice], None] | None
 
 
 class Assembler:
@@ -104,7 +114,7 @@ class Assembler:
         goals: which later step is the goal; None for no goals.
         goal_features: which of `observations` the goal holds; None takes them all.
         next_observations: also give `Batch.next_obs`.
-        augment: see `Augment`.
+        vary: see `Vary`.
         seed: of the goals.
 
     Raises:
@@ -123,7 +133,7 @@ class Assembler:
         goals: GoalConfig | None,
         goal_features: Sequence[str] | None,
         next_observations: bool,
-        augment: Augment | None,
+        vary: Vary | None,
         seed: int,
     ) -> None:
         self._store = store
@@ -135,7 +145,7 @@ class Assembler:
         wanted = [f.name for f in self._features] if goal_features is None else goal_features
         self._goal_features = [_observation(store, name) for name in wanted] if goals else []
         self._next_features = self._features if next_observations else []
-        self._augment = augment
+        self._vary = vary
         self._seed = seed
         # Plain arrays: a memory map's own class costs several times as much per index.
         self._tables = {name: np.asarray(table) for name, table in store.tables.items()}
@@ -167,7 +177,7 @@ class Assembler:
 
     def plan(
         self, batch: Batch, positions: np.ndarray, draws: np.ndarray, seconds: Seconds
-    ) -> list[Camera]:
+    ) -> Filling:
         """Put everything but pictures into a batch; returns what `fill` has to do.
 
         Args:
@@ -193,17 +203,20 @@ class Assembler:
         cameras = self._collect(
             (rows.obs, batch.obs), (following, batch.next_obs), (goal[:, None], batch.goal)
         )
-        seconds.copy += time.perf_counter() - begun
-        return cameras
+        copied = time.perf_counter()
+        seconds.copy += copied - begun
+        vary = self._vary(batch) if self._vary is not None and cameras else None
+        seconds.augment += time.perf_counter() - copied
+        return Filling(cameras, vary)
 
-    def fill(self, batch: Batch, cameras: Sequence[Camera], some: slice, seconds: Seconds) -> None:
+    def fill(self, filling: Filling, some: slice, seconds: Seconds) -> None:
         """Decode and augment the pictures of some rows of a batch."""
-        for camera in cameras:
+        for camera in filling.cameras:
             ticks = [out[some, tick] for out in camera.outs for tick in range(out.shape[1])]
             _decode(camera.pictures, camera.rows[some], ticks, seconds)
-        if self._augment is not None and cameras:
+        if filling.vary is not None:
             begun = time.perf_counter()
-            self._augment_rows(batch.part(some))
+            filling.vary(some)
             seconds.augment += time.perf_counter() - begun
 
     def _goal_rows(
@@ -246,18 +259,6 @@ class Assembler:
             np.take(table, rows, axis=0, out=out, mode="clip")  # the other modes copy twice
         else:
             out[:] = table[rows]
-
-    def _augment_rows(self, rows: Batch) -> None:
-        assert self._augment is not None
-        parts = (("", rows.obs), ("next.", rows.next_obs), ("goal.", rows.goal))
-        pictures = {
-            f"{prefix}{name}": array
-            for prefix, held in parts
-            for name, array in held.items()
-            if name not in self._tables
-        }
-        for row, key in enumerate(rows.draws.tolist()):
-            self._augment({name: array[row] for name, array in pictures.items()}, key)
 
 
 def _decode(

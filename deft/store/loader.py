@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from deft.errors import ConfigError
-from deft.store.batch import Allocate, Assembler, Augment, Batch, Camera
+from deft.store.batch import Allocate, Assembler, Batch, Filling, Vary
 from deft.store.goals import GoalConfig
 from deft.store.pictures import Pictures, decoded
 from deft.store.reader import Store
@@ -54,8 +54,7 @@ class Loader:
         next_observations: also give `Batch.next_obs`.
         pictures: by name, where pictures come from, as `memory_cache` gives it; None decodes them
             each time.
-        augment: changes the pictures of one sample in place, called once per sample in the threads
-            after its pictures are decoded; see `Augment`.
+        vary: augmentation, done in the threads as soon as pictures are decoded; see `Vary`.
         threads: decoding threads, 1 or more.
         prefetch: batches made ahead of the consumer, 1 or more.
         keep: see above.
@@ -83,7 +82,7 @@ class Loader:
         goal_features: Sequence[str] | None = None,
         next_observations: bool = False,
         pictures: Mapping[str, Pictures] | None = None,
-        augment: Augment | None = None,
+        vary: Vary | None = None,
         threads: int = 2,
         prefetch: int = 3,
         keep: int = 1,
@@ -103,7 +102,7 @@ class Loader:
             goals=GoalConfig(strategy=goals) if isinstance(goals, str) else goals,
             goal_features=goal_features,
             next_observations=next_observations,
-            augment=augment,
+            vary=vary,
             seed=sampler.seed,
         )
         maker = _Maker(assembler, sampler, threads)
@@ -168,21 +167,21 @@ class _Maker:
         # Small pieces share the work evenly; each costs one turn of the lock.
         self._piece = max(1, sampler.rows // (4 * threads))
         self.slots: list[Batch] = []
-        self._filling: dict[int, tuple[Batch, list[Camera]]] = {}
+        self._filling: dict[int, tuple[Batch, Filling]] = {}
 
     def plan(self, number: int, slot: int, seconds: Seconds) -> int:
         """Everything of a batch but its pictures; returns how many pieces of those there are."""
         positions, draws = self._sampler.batch(number)
         batch = self.slots[slot].first(len(positions))
-        cameras = self._assembler.plan(batch, positions, draws, seconds)
-        self._filling[slot] = (batch, cameras)
-        return -(-len(positions) // self._piece) if cameras else 0
+        filling = self._assembler.plan(batch, positions, draws, seconds)
+        self._filling[slot] = (batch, filling)
+        return -(-len(positions) // self._piece) if filling.cameras else 0
 
     def fill(self, slot: int, piece: int, seconds: Seconds) -> None:
         """Decode the pictures of some rows of a batch."""
-        batch, cameras = self._filling[slot]
-        some = slice(piece * self._piece, (piece + 1) * self._piece)
-        self._assembler.fill(batch, cameras, some, seconds)
+        batch, filling = self._filling[slot]
+        some = slice(piece * self._piece, min((piece + 1) * self._piece, len(batch.draws)))
+        self._assembler.fill(filling, some, seconds)
 
     def made(self, slot: int) -> Batch:
         """The batch in a slot, as long as it is."""

@@ -147,7 +147,8 @@ class Ring:
             try:
                 if piece < 0:
                     pieces = self._plan(number, number % len(self._slots), spent)
-                    spent.plan = time.perf_counter() - spent.started - spent.copy
+                    spent.plan = time.perf_counter() - spent.started
+                    spent.plan -= spent.copy + spent.augment
                 else:
                     self._fill(number % len(self._slots), piece, spent)
             except BaseException as caught:  # whatever it is, `take` raises it in the consumer
