@@ -1,6 +1,12 @@
-"""Statistics of numeric features: moments merged episode by episode, exact quantiles after."""
+"""Statistics of numeric features: moments merged episode by episode, exact quantiles after.
 
-from collections.abc import Iterable, Sequence
+They are taken over the valid steps of train episodes. Booleans count as 0 and 1; whole numbers are
+taken as float64, so those beyond 2^53 lose their last digits (the tables keep them). A dimension
+that never changes has exactly this value as its mean, and a standard deviation of exactly 0. A
+feature with a value that is not finite has none at all, with the reason.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,6 +85,60 @@ def merged(parts: Iterable[Moments]) -> Moments | None:
     for part in parts:
         total = part if total is None else total.merge(part)
     return total
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Statistics of one feature."""
+
+    whole: Stats | None
+    """None when there are none."""
+    groups: dict[str, Stats]
+    """Of every group with a valid step."""
+    why: str = ""
+    """Why there are none."""
+
+
+def measure(
+    table: np.ndarray,
+    valid: np.ndarray,
+    spans: Sequence[tuple[int, int]],
+    groups: Mapping[str, Sequence[int]],
+) -> Measured:
+    """Statistics of a table over some episodes, and over groups of these.
+
+    The table is read twice, episode by episode and then in blocks of columns, so memory does not
+    grow with it. The result depends on the episodes and their order alone.
+
+    Args:
+        table: `N ...` of all steps, memory-mapped.
+        valid: bool `N`; other steps do not count.
+        spans: first row and row after the last of each episode that counts.
+        groups: numbers of the spans of each group; a span is in one group at most.
+    """
+    owner = {number: name for name, numbers in groups.items() for number in numbers}
+    total: Moments | None = None
+    parts: dict[str, Moments] = {}
+    for number, (start, end) in enumerate(spans):
+        good = table[start:end][valid[start:end]]
+        if len(good) == 0:
+            continue
+        if not np.isfinite(good).all():
+            return Measured(None, {}, "some values are not finite")
+        found = Moments.of(good)
+        total = found if total is None else total.merge(found)
+        name = owner.get(number)
+        if name is not None:
+            parts[name] = parts[name].merge(found) if name in parts else found
+    if total is None:
+        return Measured(None, {}, "no valid step in a train episode")
+    within = {name: [spans[n] for n in groups[name]] for name in parts}
+    each = {
+        name: parts[name].stats(quantiles(table, valid, within[name]))
+        for name in groups
+        if name in parts
+    }
+    return Measured(total.stats(quantiles(table, valid, spans)), each)
 
 
 def quantiles(table: np.ndarray, valid: np.ndarray, spans: Sequence[tuple[int, int]]) -> np.ndarray:
