@@ -159,9 +159,8 @@ def _announce(source: "spec.Source", config: "store.WriteConfig", dst: Path) -> 
         note = ""
         if feature.is_frame:
             plan = store.plan_frames(source.spec[feature.name], config)
-            old = plan.source
             if plan.resize:
-                note = f", from height {old.height}, width {old.width} ({plan.resize})"
+                note = f", from {plan.resize.describe()}"
             note += f", {plan.codec}" + (f" {plan.quality}" if plan.codec == "jpeg" else "")
             note += f" ({plan.why})" if plan.why else ""
         print(f"  {feature.name}: {feature.describe()}{note}", file=sys.stderr)

@@ -13,11 +13,14 @@ from deft.spec.episode import (
 )
 from deft.spec.feature import DTYPES, ROLES, Feature
 from deft.spec.plain import from_plain, to_plain
+from deft.spec.resized import FILTERS, MODES, Resized
 from deft.spec.source import EpisodeInfo, Problem, Source
 from deft.spec.stats import Stats, mean_interval, wilson_interval
 
 __all__ = [
     "DTYPES",
+    "FILTERS",
+    "MODES",
     "ROLES",
     "ActionChunk",
     "Actor",
@@ -30,6 +33,7 @@ __all__ = [
     "Horizons",
     "Observation",
     "Problem",
+    "Resized",
     "Source",
     "Spec",
     "Stats",

@@ -237,7 +237,9 @@ def _compare_feature(have: Feature, want: Feature) -> list[Difference]:
 
     if have.role != want.role:
         differ("role", have.role, want.role, f"declare it as '{want.role}'")
-    if have.shape != want.shape:
+    if have.is_frame and have.shape in want.shapes[1:]:
+        pass  # whoever wants it resizes it as is recorded
+    elif have.shape != want.shape:
         if have.is_frame and want.is_frame:
             differ(
                 "image size",
@@ -257,6 +259,10 @@ def _compare_feature(have: Feature, want: Feature) -> list[Difference]:
             else "rename the elements, or use data with these names"
         )
         differ("element order or names", ", ".join(have.names), ", ".join(want.names), fix)
+    modes = [[each.mode for each in side.resized] for side in (have, want)]
+    if have.shape == want.shape and all(modes) and modes[0] != modes[1]:
+        mine, theirs = (", ".join(each) for each in modes)
+        differ("way of resizing", mine, theirs, f"convert the recording with `--resize {theirs}`")
     if have.dtype != want.dtype:
         differ("dtype", have.dtype, want.dtype, f"convert it to {want.dtype}")
     for key in ("unit", "frame"):

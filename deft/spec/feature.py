@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deft.errors import SpecError, nearest
+from deft.spec.resized import Resized
 
 ROLES = (
     "image",
@@ -58,6 +59,9 @@ class Feature:
     """One name per element of a 1-D feature, in order; empty when unknown."""
     frame: str = ""
     """Coordinate frame, as in `base`; empty when unknown."""
+    resized: tuple[Resized, ...] = ()
+    """Pictures: how they came from the recorded ones, first step first; empty when they are as
+    recorded. Whoever gives pictures of a size named here has them resized in the same way."""
 
     def __post_init__(self) -> None:
         where = f"Feature '{self.name}'"
@@ -93,6 +97,11 @@ class Feature:
                 f"{where}: element names repeat: {', '.join(self.names)}.\n"
                 "Fix: make them unique; order and selection go by name."
             )
+        if self.resized and self.role not in _FRAME_ROLES:
+            raise SpecError(
+                f"{where}: only pictures can be resized, and its role is '{self.role}'.\n"
+                "Fix: leave `resized` out."
+            )
 
     @property
     def is_frame(self) -> bool:
@@ -110,6 +119,12 @@ class Feature:
     @property
     def channels(self) -> int:
         return self._frame_axis(2)
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Its shape, then for pictures those from which it can be had by resizing again."""
+        channels = self.shape[-1:]
+        return self.shape, *((each.height, each.width, *channels) for each in self.resized)
 
     @property
     def size(self) -> int:
@@ -137,6 +152,8 @@ class Feature:
                 data[key] = getattr(self, key)
         if self.names:
             data["names"] = list(self.names)
+        if self.resized:
+            data["resized"] = [each.to_json() for each in self.resized]
         return data
 
     @staticmethod
@@ -145,7 +162,7 @@ class Feature:
         if not isinstance(data, dict):
             raise SpecError(f"A feature must be an object, found {type(data).__name__}.")
         allowed = {"name", "role", "dtype", "shape", "unit", "frame", "names"}
-        allowed |= {"height", "width", "channels"}
+        allowed |= {"height", "width", "channels", "resized"}
         for key in data:
             if key not in allowed:
                 raise SpecError(f"A feature has the unknown key '{key}'. {nearest(key, allowed)}")
@@ -160,12 +177,13 @@ class Feature:
             names = tuple(data.get("names", ()))
             if not all(isinstance(text, str) for text in (*texts.values(), *names)):
                 raise TypeError("name, role, dtype, unit, frame and names must be text")
+            resized = tuple(Resized.from_json(each) for each in data.get("resized", ()))
         except (KeyError, TypeError) as error:
             raise SpecError(
                 f"A feature cannot be read: {error}.\nFound: {data!r}.\n"
                 "Fix: write `name`, `role`, `dtype` and `shape`, or `height`, `width`, `channels`."
             ) from error
-        return Feature(shape=shape, names=names, **texts)
+        return Feature(shape=shape, names=names, resized=resized, **texts)
 
     def _frame_axis(self, axis: int) -> int:
         if not self.is_frame:

@@ -3,15 +3,13 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import cv2
 import numpy as np
 import simplejpeg
 
 from deft.errors import StoreError
 from deft.spec import Frames
 from deft.store.layout import FramePlan
-
-_INTERPOLATION = {"area": cv2.INTER_AREA, "linear": cv2.INTER_LINEAR}
+from deft.transforms import resize
 
 
 def encoded_frames(frames: Frames, plan: FramePlan, where: str) -> Iterator[tuple[bytes, bool]]:
@@ -103,21 +101,11 @@ def _checked(picture: np.ndarray | None, plan: FramePlan, where: str) -> np.ndar
 
 def _encode(picture: np.ndarray, plan: FramePlan) -> bytes:
     if plan.resize:
-        picture = _resized(picture, plan)
+        how, stored = plan.resize, plan.stored
+        picture = resize(picture, stored.height, stored.width, how.mode, how.filter)
     picture = np.ascontiguousarray(picture)
     if plan.codec == "raw":
         return picture.tobytes()
     return simplejpeg.encode_jpeg(
         picture, quality=plan.quality, colorspace="RGB", colorsubsampling="420"
     )
-
-
-def _resized(picture: np.ndarray, plan: FramePlan) -> np.ndarray:
-    height, width = plan.stored.height, plan.stored.width
-    if plan.resize == "nearest":
-        rows = (np.arange(height) * 2 + 1) * picture.shape[0] // (2 * height)
-        columns = (np.arange(width) * 2 + 1) * picture.shape[1] // (2 * width)
-        return picture[rows[:, None], columns]
-    size = (width, height)
-    resized = cv2.resize(picture, size, interpolation=_INTERPOLATION[plan.resize])
-    return resized.reshape(plan.stored.shape)  # cv2 drops a single channel

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from deft.errors import ConfigError
-from deft.spec import Feature, Spec
+from deft.spec import Feature, Resized, Spec
+from deft.transforms import resized_feature
 
 FORMAT = "deft store"
 VERSION = 1
-
-_RESIZABLE = ("uint8", "uint16", "float32")
 
 
 def is_store(path: str | Path) -> bool:
@@ -33,6 +32,10 @@ class WriteConfig:
     """Height of stored pictures in pixels; None keeps the source's. Set both or none."""
     image_width: int | None = None
     """Width of stored pictures in pixels; None keeps the source's."""
+    resize: Literal["squash", "pad", "crop"] = "squash"
+    """What becomes of the aspect ratio: let it change, add black bars, or cut the middle out."""
+    resize_filter: Literal["auto", "area", "linear", "nearest", "lanczos", "cubic"] = "auto"
+    """Interpolation; `auto` averages the area when shrinking, and is linear when enlarging."""
     codec: Literal["jpeg", "raw"] = "jpeg"
     """`jpeg` (lossy, 4:2:0) or `raw`; what jpeg cannot hold is kept raw, with the reason."""
     quality: int = 90
@@ -75,8 +78,8 @@ class FramePlan:
     stored: Feature
     codec: str
     quality: int
-    resize: str
-    """`area`, `linear`, `nearest`, or empty when the size stays."""
+    resize: Resized | None
+    """From which size and how; None when the size stays."""
     why: str
     """Why the codec is not the one asked for; empty when it is."""
 
@@ -86,34 +89,22 @@ class FramePlan:
             data["quality"] = self.quality
         if self.why:
             data["codec_reason"] = self.why
-        if self.resize:
-            size = {"height": self.source.height, "width": self.source.width}
-            data["resized"] = {"from": size, "interpolation": self.resize, "aspect": "squash"}
         return data
 
 
 def plan_frames(feature: Feature, config: WriteConfig) -> FramePlan:
     """Size, interpolation and codec of one picture feature.
 
-    Shrinking averages (area); enlarging is linear; depth takes the nearest pixel, since a mean of
-    two distances is the distance of nothing. Raises `ConfigError` when the dtype cannot be resized.
+    Raises `ConfigError` when pictures of its dtype cannot be resized as asked.
     """
     height = config.image_height or feature.height
     width = config.image_width or feature.width
-    resize = ""
-    if (height, width) != (feature.height, feature.width):
-        shrinks = height <= feature.height and width <= feature.width
-        resize = "nearest" if feature.role == "depth" else "area" if shrinks else "linear"
-        if resize != "nearest" and feature.dtype not in _RESIZABLE:
-            raise ConfigError(
-                f"'{feature.name}' is {feature.describe()}, which cannot be resized.\n"
-                f"Fix: keep its size, or give it as {', '.join(_RESIZABLE)}."
-            )
+    stored = resized_feature(feature, height, width, config.resize, config.resize_filter)
+    resize = stored.resized[-1] if stored is not feature else None
     codec, why = config.codec, ""
     if codec == "jpeg" and (feature.dtype != "uint8" or feature.channels != 3):
         codec = "raw"
         why = f"jpeg holds uint8 with 3 channels, not {feature.dtype} with {feature.channels}"
-    stored = replace(feature, shape=(height, width, feature.channels))
     return FramePlan(feature, stored, codec, config.quality, resize, why)
 
 

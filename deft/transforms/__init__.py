@@ -5,6 +5,13 @@ from deft.transforms.bound import Bound, EpisodeTransform, Transform, Values, Va
 from deft.transforms.gripper import BinarizeGripper, GripperRange, binarize
 from deft.transforms.relabel import RelabelActions
 from deft.transforms.relative import RelativeActions, RotationElements
+from deft.transforms.resize import (
+    ResizedFrames,
+    fit_pictures,
+    resize,
+    resize_as,
+    resized_feature,
+)
 from deft.transforms.rotation_form import RotationForm
 from deft.transforms.table import TRANSFORMS, apply, bind, contract, load, save
 from deft.transforms.timing import LatencyShift, PickedFrames, Resample
@@ -20,6 +27,7 @@ __all__ = [
     "RelabelActions",
     "RelativeActions",
     "Resample",
+    "ResizedFrames",
     "RotationElements",
     "RotationForm",
     "Transform",
@@ -29,7 +37,11 @@ __all__ = [
     "binarize",
     "bind",
     "contract",
+    "fit_pictures",
     "load",
+    "resize",
+    "resize_as",
+    "resized_feature",
     "rotations",
     "save",
 ]

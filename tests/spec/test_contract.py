@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deft.errors import SpecError
-from deft.spec import DTYPES, Feature, Horizons, Spec, check, compare
+from deft.spec import DTYPES, Feature, Horizons, Resized, Spec, check, compare
 
 CAMERA = Feature(name="cam", role="image", shape=(240, 320, 3), dtype="uint8")
 STATE = Feature(name="state", role="state", shape=(2,), dtype="float32", unit="m", names=("x", "y"))
@@ -80,6 +80,32 @@ def test_image_sizes_are_written_by_name() -> None:
     assert "shape" not in written
 
 
+def test_resizing_is_written_only_where_there_was_any() -> None:
+    assert "resized" not in CAMERA.to_json()
+    resized = replace(CAMERA, resized=(Resized(height=480, width=640, mode="pad"),))
+    assert Feature.from_json(json.loads(json.dumps(resized.to_json()))) == resized
+    assert with_feature(resized).digest() != SPEC.digest()
+
+
+def test_a_recorded_size_fits_and_another_way_of_resizing_does_not() -> None:
+    want = with_feature(replace(CAMERA, resized=(Resized(height=480, width=640),)))
+    assert compare(with_feature(replace(CAMERA, shape=(480, 640, 3))), want) == []
+    assert len(compare(with_feature(replace(CAMERA, shape=(480, 641, 3))), want)) == 1
+    assert compare(SPEC, want) == []
+    padded = with_feature(replace(CAMERA, resized=(Resized(height=9, width=9, mode="pad"),)))
+    found = compare(padded, want)
+    assert [each.what for each in found] == ["way of resizing"]
+    assert "--resize squash" in str(found[0])
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"height": 0}, {"width": 2.5}, {"mode": "squish"}, {"filter": "sinc"}]
+)
+def test_a_resizing_that_makes_no_sense_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(SpecError, match="Fix"):
+        replace(Resized(height=4, width=4), **wrong)
+
+
 @pytest.mark.parametrize(
     ("have", "word"),
     [
@@ -128,6 +154,7 @@ def test_more_features_and_unknown_units_are_no_difference() -> None:
         {"names": ("x", "x")},
         {"name": ""},
         {"role": "image"},
+        {"resized": (Resized(height=4, width=4),)},
     ],
 )
 def test_a_feature_that_makes_no_sense_is_refused(broken: dict[str, object]) -> None:
@@ -145,6 +172,8 @@ def test_a_feature_that_makes_no_sense_is_refused(broken: dict[str, object]) -> 
         {"features": [], "fps": float("nan")},
         {"features": [], "fpss": 1},
         {"features": [{"name": "a", "role": "state", "dtype": "float32", "shape": [1.5]}]},
+        {"features": [{**CAMERA.to_json(), "resized": 3}], "fps": 1},
+        {"features": [{**CAMERA.to_json(), "resized": [{"height": 4}]}], "fps": 1},
         {"features": [], "horizons": {"pred": 1}},
         {"features": [], "horizons": {"pred_horizon": 1, "action_horizon": 2}},
     ],

@@ -1,13 +1,14 @@
 """Settings, the store's contract, and the split."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from deft.errors import ConfigError
-from deft.spec import Feature, Spec, from_plain, to_plain
+from deft.spec import Feature, Resized, Spec, from_plain, to_plain
 from deft.store import WriteConfig, plan_frames, stored_spec
 from deft.store.layout import split_episodes
 
@@ -49,15 +50,19 @@ def test_what_jpeg_cannot_hold_stays_raw_with_the_reason() -> None:
 def test_the_way_of_resizing_is_recorded() -> None:
     small = WriteConfig(image_height=24, image_width=32)
     large = WriteConfig(image_height=96, image_width=32)
-    assert plan_frames(feature(), small).resize == "area"
-    assert plan_frames(feature(), large).resize == "linear"
-    assert plan_frames(feature("uint16", 1, "depth"), small).resize == "nearest"
-    assert plan_frames(feature(), WriteConfig(image_height=48, image_width=64)).resize == ""
-    assert plan_frames(feature(), small).to_json()["resized"] == {
-        "from": {"height": 48, "width": 64},
-        "interpolation": "area",
-        "aspect": "squash",
-    }
+    before = {"height": 48, "width": 64}
+    for source, config, filter_ in (
+        (feature(), small, "area"),
+        (feature(), large, "linear"),
+        (feature(), replace(small, resize_filter="lanczos"), "lanczos"),
+        (feature("uint16", 1, "depth"), replace(small, resize_filter="lanczos"), "nearest"),
+    ):
+        step = Resized(**before, filter=filter_)
+        assert plan_frames(source, config).resize == step
+        assert plan_frames(source, config).stored.resized == (step,)
+    padded = plan_frames(feature(), replace(small, resize="pad"))
+    assert padded.stored.to_json()["resized"] == [{**before, "mode": "pad", "filter": "area"}]
+    assert plan_frames(feature(), WriteConfig(image_height=48, image_width=64)).resize is None
     with pytest.raises(ConfigError, match="cannot be resized"):
         plan_frames(feature("int32"), small)
 
