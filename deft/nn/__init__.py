@@ -1,5 +1,8 @@
 """Blocks that policies are made of."""
 
+from deft.nn import augment_plan
+from deft.nn.augment import Augment
+from deft.nn.augment_plan import AugmentConfig
 from deft.nn.device import pick_device
 from deft.nn.draws import Draws
 from deft.nn.flow import (
@@ -26,6 +29,8 @@ __all__ = [
     "MLP",
     "MODES",
     "TIMES",
+    "Augment",
+    "AugmentConfig",
     "BasicBlock",
     "Batch",
     "Draws",
@@ -42,6 +47,7 @@ __all__ = [
     "SpatialSoftmax",
     "Std",
     "Velocity",
+    "augment_plan",
     "euler",
     "gaussian_nll",
     "guide",
