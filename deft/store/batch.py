@@ -78,9 +78,9 @@ class Batch:
 
 
 Vary = Callable[[Batch], Callable[[slice], None]]
-"""Augmentation. Called with a batch whose `draws` are set and whose pictures are not there yet; what
-it returns is called in the loader's threads, once for every range of rows whose pictures are, and
-changes them in place."""
+"""Augmentation. Called with a batch whose `draws` are set and whose pictures are not there yet;
+what it returns is called in the loader's threads, once for every range of rows whose pictures are
+there, and changes them in place."""
 
 
 @dataclass(frozen=True)
@@ -205,7 +205,9 @@ class Assembler:
         )
         copied = time.perf_counter()
         seconds.copy += copied - begun
-        vary = self._vary(batch) if self._vary is not None and cameras else None
+        if self._vary is None or not cameras:
+            return Filling(cameras, None)
+        vary = self._vary(batch)
         seconds.augment += time.perf_counter() - copied
         return Filling(cameras, vary)
 

@@ -15,7 +15,7 @@ from deft.store.codec import decode_jpeg
 _OPEN_FILES = 128
 
 
-class _OpenFile:
+class OpenFile:
     """A descriptor that closes when the last reader lets go of it."""
 
     __slots__ = ("descriptor",)
@@ -41,6 +41,8 @@ class FrameColumn:
         shards: every shard and the row of its first picture.
         offsets: int64 `N + 1`, where each picture begins in all shards laid end to end.
         owner: says which episode and step a row is, for messages.
+        opener: opens a shard each time it is read, as a cache of remote shards does; None keeps
+            the last 128 open. Raises `StoreError` when it cannot.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class FrameColumn:
         shards: Sequence[tuple[Path, int]],
         offsets: np.ndarray,
         owner: Callable[[int], str],
+        opener: Callable[[Path], OpenFile] | None = None,
     ) -> None:
         self.feature = feature
         self.codec = codec
@@ -58,11 +61,22 @@ class FrameColumn:
         self._offsets = np.asarray(offsets)
         self._begin = self._offsets[self._first]
         self._owner = owner
-        self._open: OrderedDict[int, _OpenFile] = OrderedDict()
+        self._opener = opener
+        self._open: OrderedDict[int, OpenFile] = OrderedDict()
         self._guard = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._offsets) - 1
+
+    @property
+    def first(self) -> np.ndarray:
+        """Row of the first picture of each shard, int64."""
+        return self._first
+
+    def shards_of(self, rows: np.ndarray) -> list[Path]:
+        """The shards that hold some rows, each once."""
+        numbers = np.unique(np.searchsorted(self._first, rows, "right") - 1)
+        return [self._paths[shard] for shard in numbers.tolist()]
 
     @property
     def height(self) -> int:
@@ -127,7 +141,9 @@ class FrameColumn:
         places = begins - self._begin[shards]
         return zip(rows.tolist(), shards.tolist(), places.tolist(), sizes.tolist(), strict=True)
 
-    def _file(self, shard: int) -> _OpenFile:
+    def _file(self, shard: int) -> OpenFile:
+        if self._opener is not None:
+            return self._opener(self._paths[shard])
         with self._guard:
             file = self._open.get(shard)
             if file is None:
@@ -139,9 +155,9 @@ class FrameColumn:
                 self._open.move_to_end(shard)
             return file
 
-    def _opened(self, shard: int) -> _OpenFile:
+    def _opened(self, shard: int) -> OpenFile:
         try:
-            return _OpenFile(self._paths[shard])
+            return OpenFile(self._paths[shard])
         except OSError as error:
             raise StoreError(
                 f"{self._paths[shard]}: the shard cannot be opened.\nFound: {error}.\n"

@@ -1,6 +1,6 @@
 """A finished store, opened: contract, episodes, statistics, tables, pictures."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import numpy as np
 from deft.errors import DeftError, StoreError
 from deft.spec import Feature, Spec, Stats
 from deft.store.files import file_name, read_json
-from deft.store.frames import FrameColumn
+from deft.store.frames import FrameColumn, OpenFile
 from deft.store.layout import FORMAT, VERSION, table_features
 
 _COLUMNS = ("id", "start", "length", "task", "split", "source", "valid")
@@ -78,15 +78,35 @@ class Store:
 
 
 def open(path: str | Path) -> Store:  # noqa: A001 - read as `store.open`
-    """Open a store and check sizes, offsets and counts; pictures and hashes are left to `check`.
+    """Open a store in a folder, or at an address such as `s3://bucket/store` or `https://…`.
+
+    Of a store elsewhere, pictures are fetched shard by shard as they are read, see
+    `remote.open_remote`, which also has the settings of the local cache.
 
     Raises:
         StoreError: there is no store, it is unfinished, or a file is missing, of the wrong size
             or does not fit the others.
     """
-    path = Path(path)
+    if isinstance(path, str) and "://" in path:
+        from deft.store.remote import open_remote
+
+        return open_remote(path)
+    return open_at(Path(path))
+
+
+def open_at(path: Path, opener: Callable[[Path], OpenFile] | None = None) -> Store:
+    """Open a store and check sizes, offsets and counts; pictures and hashes are left to `check`.
+
+    Args:
+        path: folder of the store.
+        opener: opens shards that need not be in the folder; None expects them there.
+
+    Raises:
+        StoreError: there is no store, it is unfinished, or a file is missing, of the wrong size
+            or does not fit the others.
+    """
     info = _info(path)
-    _check_files(path, info)
+    _check_files(path, info, has_shards=opener is None)
     try:
         spec = Spec.from_json(info["spec"])
         episodes, tasks = _episodes(path)
@@ -102,7 +122,7 @@ def open(path: str | Path) -> Store:  # noqa: A001 - read as `store.open`
         }
         valid = _array(path / "valid.npy", (steps,), "bool")
         frames = {
-            feature.name: _frames(path, feature, info["frames"][feature.name], episodes, steps)
+            feature.name: _frames(path, feature, info, episodes, steps, opener)
             for feature in spec.features
             if feature.is_frame
         }
@@ -157,11 +177,13 @@ def _info(path: Path) -> dict[str, Any]:
     return info
 
 
-def _check_files(path: Path, info: dict[str, Any]) -> None:
+def _check_files(path: Path, info: dict[str, Any], has_shards: bool) -> None:
     listed = info.get("files")
     if not isinstance(listed, Mapping):
         raise StoreError(f"{path}/store.json: the list of files is missing.\n{_AGAIN}")
     for name, wanted in listed.items():
+        if is_shard(name) and not has_shards:
+            continue
         file = path / name
         try:
             size = file.stat().st_size
@@ -171,6 +193,11 @@ def _check_files(path: Path, info: dict[str, Any]) -> None:
             raise StoreError(
                 f"{file}: wrong size.\nFound: {size} bytes, wanted {wanted['bytes']}.\n{_AGAIN}"
             )
+
+
+def is_shard(name: str) -> bool:
+    """True for the files of a store that hold pictures, by their path inside it."""
+    return name.endswith(".bin")
 
 
 def _episodes(path: Path) -> tuple[EpisodeIndex, tuple[str, ...]]:
@@ -229,14 +256,20 @@ def _array(path: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray:
 
 
 def _frames(
-    path: Path, feature: Feature, info: dict[str, Any], episodes: EpisodeIndex, steps: int
+    path: Path,
+    feature: Feature,
+    whole: dict[str, Any],
+    episodes: EpisodeIndex,
+    steps: int,
+    opener: Callable[[Path], OpenFile] | None,
 ) -> FrameColumn:
+    info = whole["frames"][feature.name]
     folder = path / "frames" / file_name(feature.name)
     offsets = _array(folder / "offsets.npy", (steps + 1,), "int64")
     shards = [(path / shard["file"], int(shard["first"])) for shard in info["shards"]]
     first = np.asarray([row for _, row in shards] + [steps], np.int64)
     rising = offsets[0] == 0 and bool((offsets[1:] > offsets[:-1]).all())
-    sizes = [file.stat().st_size for file, _ in shards]
+    sizes = [int(whole["files"][shard["file"]]["bytes"]) for shard in info["shards"]]
     fits = (
         first[0] == 0
         and bool((first[1:] > first[:-1]).all())
@@ -251,7 +284,7 @@ def _frames(
             f"Found: {len(shards)} shards of {sum(sizes)} bytes, offsets up to {offsets[-1]}.\n"
             f"{_AGAIN}"
         )
-    return FrameColumn(feature, info["codec"], shards, offsets, episodes.describe)
+    return FrameColumn(feature, info["codec"], shards, offsets, episodes.describe, opener)
 
 
 def _stats(data: dict[str, Any]) -> dict[str, Stats]:

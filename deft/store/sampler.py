@@ -1,13 +1,35 @@
 """Which samples make up batch number so-and-so: a pure function, so resuming is exact."""
 
+from typing import Protocol
+
 import numpy as np
 
 from deft.errors import ConfigError
-from deft.store.keyed import Permutation
+from deft.store.keyed import chained, key, permuted
+
+
+class Order(Protocol):
+    """Which sample stands at each place of an endless row."""
+
+    def __call__(self, places: np.ndarray) -> np.ndarray:
+        """Positions at these places, int64 `B` to int64 `B`; places count from 0."""
+        ...
+
+
+class Shuffled:
+    """Every position of `range(n)` once per epoch, in a keyed random order, new in each."""
+
+    def __init__(self, n: int, seed: int) -> None:
+        self._n = np.asarray([n])
+        self._key = key(seed)
+
+    def __call__(self, places: np.ndarray) -> np.ndarray:
+        epochs, within = np.divmod(places, self._n)
+        return permuted(within, self._n, chained(self._key, epochs))
 
 
 class Sampler:
-    """Draws positions in `range(n)`, every one once per epoch.
+    """Draws positions in `range(n)`, every one once per epoch unless `order` says otherwise.
 
     With `shuffle` batches run on across the ends of epochs, so none is short and there is no
     last one. Without, one pass in order, and the last batch may be short.
@@ -19,6 +41,7 @@ class Sampler:
         shuffle: in a keyed random order, new in each epoch, or as they come.
         rank: this process; takes its block of rows of each batch.
         world_size: number of processes. The order of all rows does not depend on it.
+        order: another order than `Shuffled`, as `Strata` or `Blocks`; only with `shuffle`.
 
     Raises:
         ConfigError: the sizes do not fit together.
@@ -32,11 +55,14 @@ class Sampler:
         shuffle: bool = True,
         rank: int = 0,
         world_size: int = 1,
+        order: Order | None = None,
     ) -> None:
         if n < 1 or batch_size < 1:
             raise ConfigError(
                 f"Batches of {batch_size} from {n} samples.\nFix: both must be 1 or more."
             )
+        if order is not None and not shuffle:
+            raise ConfigError("An order without shuffling.\nFix: leave `order` out, or shuffle.")
         if batch_size % world_size or not 0 <= rank < world_size:
             raise ConfigError(
                 f"batch_size {batch_size} for rank {rank} of {world_size} processes.\n"
@@ -46,6 +72,7 @@ class Sampler:
         self.batch_size = batch_size
         self.seed = seed
         self.shuffle = shuffle
+        self.order = order or Shuffled(n, seed)
         self.rank = rank
         self.world_size = world_size
 
@@ -63,17 +90,12 @@ class Sampler:
         """Batch number `step`, from 0 on.
 
         Returns:
-            Positions in `range(n)` and draws, int64 `B` each; a draw is epoch * n + the place in
-            the epoch, so no two samples of a run share one.
+            Positions in `range(n)` and draws, int64 `B` each; a draw is the place in the endless
+            row of all samples, so no two samples of a run share one.
         """
         first = step * self.batch_size + self.rank * self.rows
         draws = np.arange(first, first + self.rows, dtype=np.int64)
         if not self.shuffle:
             draws = draws[draws < self.n]
             return draws, draws
-        positions = np.empty_like(draws)
-        epochs, places = np.divmod(draws, self.n)
-        for epoch in range(int(epochs[0]), int(epochs[-1]) + 1):
-            mine = epochs == epoch
-            positions[mine] = Permutation(self.n, self.seed, epoch)(places[mine])
-        return positions, draws
+        return self.order(draws), draws

@@ -107,6 +107,20 @@ class Windows:
             obs, action, action_valid, episode, now - self.store.episodes.start[episode]
         )
 
+    def groups(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The episodes that have windows: number of the episode, position of its first window, and
+        how many it has; int64 each, positions ascending."""
+        counts = np.diff(self._run_end, prepend=0)
+        owners, at = np.unique(self._run_episode, return_index=True)
+        return owners, (self._run_end - counts)[at], np.add.reduceat(counts, at)
+
+    def before(self, rows: np.ndarray) -> np.ndarray:
+        """How many windows have their now before each of these rows, int64 `B` to int64 `B`."""
+        run = np.searchsorted(self._run_row, rows, "right") - 1
+        counts = np.diff(self._run_end, prepend=0)
+        inside = np.minimum(rows - self._run_row[run], counts[run])
+        return np.where(run < 0, 0, self._run_end[run] - counts[run] + inside)
+
     def _choose(self, split: str | None, include: Sequence[str]) -> np.ndarray:
         """Numbers of the episodes that are drawn from."""
         store, index = self.store, self.store.episodes
