@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from deft.errors import FormatError, nearest
+from deft.formats.raw_frames import RawFrames
 from deft.formats.recording import require_episodes, table_dtype
 from deft.formats.tree import natural
 from deft.spec import EpisodeInfo, Feature, Problem, Spec
@@ -21,7 +22,10 @@ from deft.spec import EpisodeInfo, Feature, Problem, Spec
 FPS = 5.0
 _PERIOD_TOLERANCE = 0.15
 _POSE = ("x", "y", "z", "roll", "pitch", "yaw")
+_NAMED = 50
+"""Episodes up to which each has a finding of its own."""
 _STRICT = ("action", "state", "image", "depth", "saliency")
+_CAMERAS = ("image", "depth")
 _UNITS = {"time_stamp": "s"}
 
 
@@ -46,6 +50,8 @@ class Look:
     """Median time between steps; 0 when unknown."""
     surplus: str = ""
     """What is recorded and not used."""
+    no_saliency: str = ""
+    """Why the saliency that is there is of no use."""
 
 
 def table_feature(name: str, rows: np.ndarray, where: str) -> Feature:
@@ -92,6 +98,17 @@ def instruction(lines: Sequence[str], keep_all: bool) -> str:
     return "\n".join(said) if keep_all else (said[0] if said else "")
 
 
+def wordings(lines: Sequence[str], keep_all: bool) -> tuple[str, ...]:
+    """Every instruction, where there are several and the task is the first of them; else empty."""
+    said = instruction(lines, keep_all=True).splitlines()
+    return tuple(said) if len(said) > 1 and not keep_all else ()
+
+
+def zero_frames(feature: Feature, count: int) -> RawFrames:
+    """Maps of zeros, for an episode that has none."""
+    return RawFrames([np.zeros(feature.shape, feature.dtype)] * count, feature.shape, feature.dtype)
+
+
 def tick_rate(periods: Iterable[float], asked: float) -> float:
     """Ticks per second: as asked, or the recorder's 5 Hz when the time stamps agree, or 0."""
     found = [period for period in periods if period > 0]
@@ -127,14 +144,14 @@ def settle(
     }
     chosen = {name: found[0][0] for name, found in layouts.items()}
     for name in cameras:
-        if name not in chosen or not chosen[name].is_frame:
-            there = [name for name, feature in chosen.items() if feature.is_frame]
+        if name not in chosen or chosen[name].role not in _CAMERAS:
+            there = [n for n, feature in chosen.items() if feature.role in _CAMERAS]
             raise FormatError(
                 f"{path}: there is no camera '{name}'. {nearest(name, there)}\n"
                 "Fix: correct the option `cameras`."
             )
     if cameras:
-        chosen = {n: f for n, f in chosen.items() if not f.is_frame or n in cameras}
+        chosen = {n: f for n, f in chosen.items() if f.role not in _CAMERAS or n in cameras}
     for name, found in layouts.items():
         if len(found) > 1 and name in chosen and chosen[name].role not in _STRICT:
             del chosen[name]
@@ -147,7 +164,10 @@ def settle(
             problems.append(_left_out(look.info, wrong))
         else:
             kept.append(look)
+    problems += _judge_saliency(kept, chosen)
     for name in list(chosen):
+        if chosen[name].role == "saliency":
+            continue
         count = sum(name in look.features for look in kept)
         if count < len(kept):
             del chosen[name]
@@ -162,11 +182,38 @@ def settle(
 def _misfit(look: Look, chosen: dict[str, Feature], cameras: Sequence[str]) -> str:
     for name, feature in chosen.items():
         found = look.features.get(name)
+        if feature.role == "saliency":
+            continue
         if found is None and name in cameras:
             return f"the camera '{name}' is missing"
         if found is not None and found != feature:
             return f"'{name}' is {found.describe()}, in most episodes {feature.describe()}"
     return ""
+
+
+def _judge_saliency(looks: Sequence[Look], chosen: dict[str, Feature]) -> Iterator[Problem]:
+    """Findings about episodes without maps, when others have some, or theirs are of no use."""
+    name = next((name for name, feature in chosen.items() if feature.role == "saliency"), None)
+    if name is not None and not any(name in look.features for look in looks):
+        del chosen[name]
+        name = None
+    effect = "its maps are zero, which no loss counts" if name else "it has none"
+    silent: list[str] = []
+    for look in looks:
+        found = look.features.get(name) if name else None
+        if look.no_saliency:
+            yield Problem(episode=look.info.id, what=look.no_saliency, effect=effect)
+        elif name and found is None:
+            silent.append(look.info.id)
+        elif name and found is not None and found != chosen[name]:
+            what = f"'{name}' is {found.describe()}, in most episodes {chosen[name].describe()}"
+            yield Problem(episode=look.info.id, what=what, effect=effect)
+    if 0 < len(silent) <= _NAMED:
+        for id_ in silent:
+            yield Problem(episode=id_, what="there is no saliency map", effect=effect)
+    elif silent:
+        what = f"{len(silent)} of {len(looks)} episodes have no saliency map ({silent[0]}, for one)"
+        yield Problem(episode="", what=what, effect="their maps are zero, which no loss counts")
 
 
 def _left_out(info: EpisodeInfo, what: str) -> Problem:

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from deft.errors import FormatError
+from deft.formats import bridge_saliency
 from deft.formats.bridge import (
     Look,
     cast,
@@ -27,11 +28,14 @@ from deft.formats.bridge import (
     settle,
     table_feature,
     tick_rate,
+    wordings,
+    zero_frames,
 )
-from deft.formats.pickled import Place
+from deft.formats.bridge_saliency import Saliency, SaliencyKind
 from deft.formats.pictures import EncodedFrames, decode_picture, picture_size
-from deft.formats.raw_frames import RawFrames, rows, split_rows
+from deft.formats.raw_frames import rows
 from deft.formats.recording import Recording, find_twins, first_not_finite
+from deft.formats.saliency import Spread
 from deft.formats.tree import Folder, holds, natural, walk
 from deft.formats.unpickle import load
 from deft.spec import Episode, EpisodeInfo, Feature, Frames, Problem, Spec
@@ -59,6 +63,12 @@ class BridgeRawOptions:
     actions: until then the recorder stored them one step late."""
     language: Literal["first", "all"] = "first"
     """Which instructions become the episode's task: the first, or all, one per line."""
+    saliency: SaliencyKind = "auto"
+    """Where maps of what people looked at come from: `saliency_map.pkl` (maps), the boxes in
+    `filter.pkl` or else `no_filter.pkl` (boxes), the points in `fixations.csv` or else `gaze.csv`
+    (fixations), the first of these that is there (auto), or nowhere (none)."""
+    spread: Spread = field(default_factory=Spread)
+    """How boxes and points become maps."""
 
 
 def probe(path: Path) -> bool:
@@ -76,6 +86,8 @@ def open_bridge_raw(path: Path, fps: float, options: BridgeRawOptions) -> Record
         FormatError: a folder cannot be listed, or no trajectory can be used.
     """
     looks = [_look(path, folder, options) for folder in _trajectories(path)]
+    if options.saliency not in ("auto", "none"):
+        _require_saliency(path, looks, options.saliency)
     features, kept, problems = settle(path, looks, options.cameras)
     problems += _findings(kept, options)
     spec = Spec(
@@ -90,7 +102,7 @@ def open_bridge_raw(path: Path, fps: float, options: BridgeRawOptions) -> Record
         spec=spec,
         episodes=tuple(look.info for look in kept),
         problems=tuple(problems),
-        reader=lambda index: _read(spec, kept[index]),
+        reader=lambda index: _read(spec, kept[index], options),
     )
 
 
@@ -104,6 +116,7 @@ class _Trajectory:
     shift: int
     """Frames dropped at the start: 0 or 1."""
     has_date: bool
+    saliency: Saliency | None = None
 
 
 @dataclass(frozen=True)
@@ -115,6 +128,8 @@ class _Content:
     action: np.ndarray
     """`T A`."""
     others: dict[str, np.ndarray] = field(default_factory=dict)
+    started_s: float = 0.0
+    """The first time stamp; those in `others` are counted from it."""
 
 
 def _is_trajectory(folder: Folder) -> bool:
@@ -159,8 +174,9 @@ def _look_inside(id_: str, folder: Folder, options: BridgeRawOptions) -> Look:
             features[name] = table_feature(name, table, str(path))
     for name in cameras:
         features[_feature_name(name)] = _camera_feature(path, name)
-    if "saliency_map.pkl" in folder.files:
-        features["saliency"] = _saliency_feature(_saliency(path), path, frames)
+    saliency, why_not = _saliency(folder, frames, features, options)
+    if saliency is not None:
+        features["saliency"] = saliency.feature
     date = next((part for part in reversed(path.parts) if _DATE.fullmatch(part)), "")
     shift = int(options.latency_shift and bool(date) and _is_late(date))
     if frames - shift < 2:
@@ -172,14 +188,46 @@ def _look_inside(id_: str, folder: Folder, options: BridgeRawOptions) -> Look:
     stamps = content.others.get("time_stamp", np.zeros(0))
     return Look(
         info=EpisodeInfo(
-            id=id_, length=frames - shift, task=instruction(lines, options.language == "all")
+            id=id_,
+            length=frames - shift,
+            task=instruction(lines, options.language == "all"),
+            instructions=wordings(lines, options.language == "all"),
         ),
         features=features,
         digest=hashlib.blake2b(content.action.tobytes(), digest_size=16).digest(),
-        content=_Trajectory(path, frames, shift, has_date=bool(date)),
+        content=_Trajectory(path, frames, shift, bool(date), saliency),
         instructions=len(instruction(lines, keep_all=True).splitlines()),
         period_s=float(np.median(np.diff(stamps))) if len(stamps) > 1 else 0.0,
         surplus=surplus,
+        no_saliency=why_not,
+    )
+
+
+def _saliency(
+    folder: Folder, frames: int, features: Mapping[str, Feature], options: BridgeRawOptions
+) -> tuple[Saliency | None, str]:
+    """What there is, or why it is of no use; a map that is not there is no reason to lose a
+    trajectory."""
+    found = bridge_saliency.find(folder.path, folder.files, options.saliency)
+    if found is None:
+        return None, ""
+    first = min((f for f in features.values() if f.role == "image"), key=lambda f: natural(f.name))
+    try:
+        return bridge_saliency.look(*found, frames, first.height, first.width), ""
+    except FormatError as error:
+        return None, str(error)
+
+
+def _require_saliency(path: Path, looks: Sequence[Look], wanted: str) -> None:
+    """Raise `FormatError` when no trajectory has what was asked for by name."""
+    if any("saliency" in look.features for look in looks):
+        return
+    reasons = [look.no_saliency for look in looks if look.no_saliency]
+    raise FormatError(
+        f"{path}: no trajectory has saliency from '{wanted}'.\n"
+        f"Found: {reasons[0] if reasons else 'no such file'}.\n"
+        f"Fix: put {' or '.join(bridge_saliency.FILES[wanted])} into the trajectory folders, or "
+        "set the option `saliency` to 'auto' or 'none'."
     )
 
 
@@ -199,12 +247,15 @@ def _tables(path: Path) -> _Content:
     for name in _OTHERS:
         if name in observed:
             others[name] = rows(observed[name], f"{path}/obs_dict.pkl, '{name}'")
-    if "time_stamp" in others:
+    started = 0.0
+    if "time_stamp" in others and len(others["time_stamp"]):
+        started = float(others["time_stamp"].flat[0])
         others["time_stamp"] = others["time_stamp"] - others["time_stamp"][:1]
     return _Content(
         state=rows(observed["full_state"], f"{path}/obs_dict.pkl, 'full_state'"),
         action=rows(_actions(path / "policy_out.pkl"), f"{path}/policy_out.pkl"),
         others=others,
+        started_s=started,
     )
 
 
@@ -295,29 +346,10 @@ def _camera_feature(path: Path, folder: str) -> Feature:
     is_depth = name.startswith("depth")
     if (channels, dtype) != ((1, "uint16") if is_depth else (3, "uint8")):
         raise _unusable(file, "is of another kind", f"{channels} channels of {dtype}")
-    role = "depth" if is_depth else "image"
-    return Feature(name=name, role=role, shape=(height, width, channels), dtype=dtype)
-
-
-def _saliency(path: Path) -> list[Place | np.ndarray]:
-    maps = load(path / "saliency_map.pkl", lazy=True)
-    if isinstance(maps, list):
-        return maps
-    if not isinstance(maps, Place | np.ndarray):
-        raise _unusable(path / "saliency_map.pkl", "holds no maps", type(maps).__name__)
-    return split_rows(maps)
-
-
-def _saliency_feature(maps: Sequence[Place | np.ndarray], path: Path, frames: int) -> Feature:
-    """Maps `1 H W`, `H W 1` or `H W`, one per frame or one per action."""
-    file = path / "saliency_map.pkl"
-    shapes = {tuple(n for n in each.shape if n != 1) for each in maps}
-    kinds = {each.dtype.kind for each in maps}
-    if len(shapes) != 1 or len(shape := next(iter(shapes))) != 2 or kinds != {"f"}:
-        raise _unusable(file, "wanted one map of numbers per step", f"shapes {shapes}")
-    if len(maps) < frames - 1:
-        raise _unusable(file, f"{frames - 1} maps are needed", f"{len(maps)} maps")
-    return Feature(name="saliency", role="saliency", shape=(*shape, 1), dtype="float32")
+    shape = (height, width, channels)
+    if is_depth:  # ROS `16UC1`: millimetres (REP 118)
+        return Feature(name=name, role="depth", shape=shape, dtype=dtype, unit="mm")
+    return Feature(name=name, role="image", shape=shape, dtype=dtype)
 
 
 def _language(path: Path) -> list[str]:
@@ -368,7 +400,7 @@ class _Files(Sequence[bytes]):
         return _bytes(self.paths[index])
 
 
-def _read(spec: Spec, look: Look) -> Episode:
+def _read(spec: Spec, look: Look, options: BridgeRawOptions) -> Episode:
     trajectory: _Trajectory = look.content
     path, numbers = trajectory.folder, range(trajectory.shift, trajectory.frames)
     content = _tables(path)
@@ -384,10 +416,7 @@ def _read(spec: Spec, look: Look) -> Episode:
             actions = content.action[: len(numbers) - 1]
             arrays[feature.name] = cast(hold(actions), feature)
         elif feature.role == "saliency":
-            maps = _saliency(path)[: trajectory.frames]
-            if len(maps) < trajectory.frames:  # none for the frame after the last action
-                maps.append(np.zeros(feature.shape, feature.dtype))
-            frames[feature.name] = RawFrames(maps[trajectory.shift :], feature.shape, feature.dtype)
+            frames[feature.name] = _read_saliency(feature, trajectory, content, options)
         elif feature.is_frame:
             folder = path / _folder_name(feature.name)
             files = _Files([_picture(folder, number) for number in numbers])
@@ -404,6 +433,17 @@ def _read(spec: Spec, look: Look) -> Episode:
         source=look.info.id,
         valid=last_is_not_valid(len(numbers)),
     )
+
+
+def _read_saliency(
+    feature: Feature, trajectory: _Trajectory, content: _Content, options: BridgeRawOptions
+) -> Frames:
+    numbers = range(trajectory.shift, trajectory.frames)
+    if trajectory.saliency is None or trajectory.saliency.feature != feature:
+        return zero_frames(feature, len(numbers))
+    stamps = content.others.get("time_stamp")
+    stamps = None if stamps is None else stamps.reshape(-1) + content.started_s
+    return bridge_saliency.read(trajectory.saliency, numbers, stamps, options.spread)
 
 
 def _folder_name(feature: str) -> str:

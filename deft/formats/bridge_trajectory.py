@@ -22,6 +22,8 @@ from deft.formats.bridge import (
     table_feature,
     tick_rate,
     unusable,
+    wordings,
+    zero_frames,
 )
 from deft.formats.bridge_note import Note, read_order
 from deft.formats.pickled import Place
@@ -105,6 +107,7 @@ def look_at(
             length=steps,
             task="\n".join(trajectory.language) if note else task,
             split=split,
+            instructions=() if note else wordings(trajectory.language, options.language == "all"),
         ),
         features={name: feature for name, (_, feature) in layout.items()},
         digest=hashlib.blake2b(trajectory.action.tobytes(), digest_size=16).digest(),
@@ -291,6 +294,9 @@ def _episode(spec: Spec, look: Look, trajectory: Trajectory) -> Episode:
     frames: dict[str, Frames] = {}
     for feature in spec.features:
         if feature.dtype == "str":
+            continue
+        if feature.role == "saliency" and layout.get(feature.name, ("", None))[1] != feature:
+            frames[feature.name] = zero_frames(feature, steps)
             continue
         if feature.name not in layout or _steps(trajectory) != steps:
             raise unusable(trajectory.where, "has changed since it was opened", ", ".join(layout))

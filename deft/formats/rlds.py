@@ -18,6 +18,7 @@ from deft.errors import FormatError
 from deft.formats.example import Example
 from deft.formats.jsonfile import read_object
 from deft.formats.pictures import EncodedFrames, decode_picture
+from deft.formats.raw_frames import RawFrames
 from deft.formats.recording import (
     Recording,
     find_twins,
@@ -284,7 +285,10 @@ def _read(spec: Spec, columns: list[Column], look: _Look) -> Episode:
     frames: dict[str, Frames] = {}
     for column in columns:
         feature, key = column.feature, column.leaf.key
-        if feature.is_frame:
+        if feature.is_frame and column.leaf.kind != "image":
+            maps = _table(example, column)
+            frames[feature.name] = RawFrames(maps, feature.shape, feature.dtype)
+        elif feature.is_frame:
             blobs = [data[start:stop] for start, stop in example.blobs(key)]
             where = f"{example.where}, '{key}'"
             frames[feature.name] = EncodedFrames(blobs, feature.shape, feature.dtype, where)

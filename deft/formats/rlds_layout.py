@@ -13,6 +13,7 @@ from deft.formats.tfds import Leaf
 from deft.formats.tfrecord import RecordPlace, read_record
 from deft.spec import Feature, Problem
 
+_SALIENCY = ("saliency", "gaze")
 _INSTRUCTIONS = ("language_instruction", "natural_language_instruction", "instruction")
 
 
@@ -37,7 +38,8 @@ class Layout:
 
     @property
     def cameras(self) -> list[Column]:
-        return [column for column in self.columns if column.feature.is_frame]
+        """Pictures and depth; maps of saliency may well be black."""
+        return [c for c in self.columns if c.feature.role in ("image", "depth")]
 
     @property
     def vectors(self) -> list[Column]:
@@ -58,7 +60,8 @@ def declare(
         if not leaf.is_step or leaf.key == instruction:
             continue
         taken = [column.feature.name for column in columns]
-        feature = _feature(leaf, last_name(leaf.key.removeprefix("steps/"), taken), first)
+        name_ = "saliency" if leaf.name in _SALIENCY and "saliency" not in taken else leaf.key
+        feature = _feature(leaf, last_name(name_.removeprefix("steps/"), taken), first)
         if feature is None:
             what = f"'{leaf.key}' ({leaf.kind}, {leaf.dtype or 'no dtype'}, {list(leaf.shape)})"
             problems.append(Problem(episode="", what=f"{what} is not supported", effect="left out"))
@@ -97,10 +100,16 @@ def _feature(leaf: Leaf, name: str, first: RecordPlace | None) -> Feature | None
         if len(shape) != 3 or shape[2] not in (1, 3):
             return None
         role = "depth" if leaf.dtype == "uint16" and shape[2] == 1 else "image"
+        if leaf.name in _SALIENCY and shape[2] == 1:
+            role = "saliency"
         return Feature(name=name, role=role, shape=shape, dtype=leaf.dtype)
     if leaf.kind != "tensor" or -1 in leaf.shape or leaf.dtype == "uint64":
         return None
     dtype = np.dtype(leaf.dtype)
+    if leaf.name in _SALIENCY and dtype.kind == "f":
+        size = tuple(n for n in leaf.shape if n != 1)
+        if len(size) == 2:
+            return Feature(name=name, role="saliency", shape=(*size, 1), dtype="float32")
     role = _role(leaf, dtype.kind)
     return Feature(name=name, role=role, shape=leaf.shape, dtype=table_dtype(dtype, role, leaf.key))
 

@@ -126,7 +126,9 @@ def test_several_cameras_and_depth_are_kept(tmp_path: Path) -> None:
     write_one(tmp_path, cameras=("images0", "images1", "images10", "depth_images0"))
     recording = formats.open(tmp_path)
     assert recording.spec.names[2:6] == ("image_0", "image_1", "image_10", "depth_0")
-    assert recording.spec["depth_0"].describe().startswith("depth height 32, width 48, 1 channels")
+    assert recording.spec["depth_0"].describe() == (
+        "depth height 32, width 48, 1 channels uint16 [mm]"
+    )
     depth = np.stack(list(recording.read(0).frames["depth_0"]))
     wanted = demonstration(0, 5)["image"][..., :1].astype(np.uint16) * 200
     np.testing.assert_array_equal(depth, wanted)
@@ -155,6 +157,7 @@ def test_instructions(tmp_path: Path) -> None:
     said = " ".join(each.what for each in recording.problems)
     assert "2 of 3 episodes have no instruction" in said
     assert "1 of 3 episodes have several instructions" in said
+    assert [info.instructions for info in recording.episodes] == [("first", "second"), (), ()]
     recording = formats.open(tmp_path, options={"language": "all"})
     assert recording.episodes[0].task == "first\nsecond"
 
