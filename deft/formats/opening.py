@@ -38,10 +38,11 @@ class _Adapter:
 
 _ADAPTERS = {
     "replay_zarr": _Adapter(
-        "Diffusion Policy replay buffer: zarr v2, folder or zip",
+        "Diffusion Policy replay buffer: zarr v2 or v3, folder or zip",
         replay_zarr.MARK,
         replay_zarr.probe,
         replay_zarr.open_replay_zarr,
+        replay_zarr.ReplayZarrOptions,
     ),
     "lerobot": _Adapter(
         "LeRobot v2.1: parquet tables and mp4 videos",

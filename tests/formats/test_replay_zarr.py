@@ -158,7 +158,6 @@ def changed(files: dict[str, bytes], name: str, **entries: object) -> dict[str, 
         ("data/action/.zarray", {"chunks": [2**40, 2]}, "MiB of memory"),
         ("data/action/.zarray", {"chunks": [5, 2**40]}, "MiB of memory"),
         ("data/action/.zarray", {"shape": [11, 2**20], "chunks": [5, 1]}, "MiB|pieces"),
-        ("data/action/.zarray", {"shape": [9, 2]}, "fewer rows"),
         ("data/action/.zarray", {"dtype": "<f8"}, "damaged"),
         ("data/action/.zarray", {"fill_value": "nothing"}, "fill value"),
         ("meta/episode_ends/.zarray", {"dtype": "<f8"}, "whole numbers"),
@@ -187,10 +186,17 @@ def test_missing_pieces_are_named(tmp_path: Path) -> None:
     without = {name: data for name, data in files.items() if not name.startswith("data/action")}
     with pytest.raises(FormatError, match="no `data/action`"):
         opened(tmp_path / "a", without)
-    version_3 = {name: data for name, data in files.items() if "episode_ends" not in name}
-    version_3["meta/episode_ends/zarr.json"] = b"{}"
-    with pytest.raises(FormatError, match="zarr_format=2"):
-        opened(tmp_path / "b", version_3)
+
+
+def test_an_array_that_ends_early_costs_only_its_episodes(tmp_path: Path) -> None:
+    files = replay_files((5, 6))
+    files["data/action/.zarray"] = changed(files, "data/action/.zarray", shape=[9, 2])[
+        "data/action/.zarray"
+    ]
+    recording = opened(tmp_path, files)
+    assert [info.length for info in recording.episodes] == [5]
+    (problem,) = (each for each in recording.problems if each.severity == "error")
+    assert problem.what == "ends at step 11, 'action' has 9 rows"
 
 
 def test_a_damaged_zip_is_named(tmp_path: Path) -> None:
@@ -205,8 +211,11 @@ def test_a_damaged_zip_is_named(tmp_path: Path) -> None:
     data[info.header_offset + 60] ^= 1
     flipped = tmp_path / "flipped.zip"
     flipped.write_bytes(data)
-    with pytest.raises(FormatError, match=r"data/action/1\.0"):
-        formats.open(flipped)
+    recording = formats.open(flipped)
+    assert [info.id for info in recording.episodes] == ["episode_000000"]
+    (problem,) = recording.problems
+    assert (problem.episode, problem.severity) == ("episode_000001", "error")
+    assert "data/action/1.0" in problem.what
 
 
 @pytest.mark.data

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from deft.errors import FormatError
 from deft.formats.codecs import unpack
-from deft.formats.zarr2 import FolderStorage, ZarrArray, ZipStorage
+from deft.formats.zarr_array import ZarrArray
+from deft.formats.zarr_storage import FolderStorage, ZipStorage
 from suites.formats import complaint, repeatable
 from suites.recordings import BLOSC, blosc, write_folder, write_zip, zarr_array
 
@@ -35,6 +36,12 @@ class MemoryStorage:
     def get(self, key: str, limit: int) -> bytes:
         assert len(self.files[key]) <= limit
         return self.files[key]
+
+    def size(self, key: str) -> int:
+        return len(self.files[key])
+
+    def part(self, key: str, start: int, count: int) -> bytes:
+        return self.files[key][start : start + count]
 
 
 def numbers(shape: Sequence[int], dtype: str = "<f4") -> np.ndarray:
