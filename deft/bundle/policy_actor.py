@@ -9,6 +9,7 @@ from deft import nn
 from deft.errors import BundleError, ShapeError
 from deft.policies import Policy
 from deft.spec import ActionChunk, Observation, Spec, check_observation
+from deft.transforms import fit_pictures
 
 
 class PolicyActor:
@@ -40,7 +41,7 @@ class PolicyActor:
     def act_many(
         self, observations: Sequence[Observation], keys: Sequence[int]
     ) -> list[ActionChunk]:
-        """All observations as one batch.
+        """All observations as one batch; pictures of a recorded size are resized as recorded.
 
         Raises:
             ShapeError, SpecError: an observation does not fit the contract; none is run.
@@ -51,6 +52,7 @@ class PolicyActor:
                 f"{len(observations)} observations come with {len(keys)} keys.\n"
                 "Fix: give one key for each."
             )
+        observations = [fit_pictures(each, self.spec) for each in observations]
         for index, observation in enumerate(observations):
             check_observation(observation, self.spec, f"Observation {index}")
         if not observations:

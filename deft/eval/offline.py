@@ -8,6 +8,7 @@ import numpy as np
 
 from deft.spec import Actor, Feature, Horizons, Observation, check, expect
 from deft.store import Store, WindowRows, Windows
+from deft.transforms import resize_as
 
 POLICY = "policy"
 """Name of the measured actor among the methods of a result."""
@@ -226,10 +227,11 @@ class _Reader:
             return self._store.tasks[int(self._store.episodes.task[episode])]
         if not feature.is_frame:
             return np.ascontiguousarray(self._store.tables[feature.name][steps])
-        pictures = np.empty((len(steps), *feature.shape), feature.dtype)
+        column = self._store.frames[feature.name]
+        pictures = np.empty((len(steps), *column.feature.shape), feature.dtype)
         for k, step in enumerate(steps):
-            self._store.frames[feature.name].decode_into(int(step), pictures[k])
-        return pictures
+            column.decode_into(int(step), pictures[k])
+        return resize_as(feature, pictures)
 
 
 def _spread(count: int, most: int) -> np.ndarray:

@@ -12,6 +12,7 @@ from deft import control, report
 from deft.envs import Env
 from deft.errors import ConfigError, DeftError
 from deft.spec import Actor, Horizons, Observation, Spec, check, expect
+from deft.transforms import fit_pictures
 
 KEYS_PER_SEED = 1_000_000
 """The draw key of a request is `seed * KEYS_PER_SEED + tick`, in process and through a server."""
@@ -53,7 +54,8 @@ def rollouts(
     """Let an actor run one episode per seed.
 
     An episode ends when the environment says `terminated` or after `max_steps`. History is stacked
-    and chunks are cut here, as the actor's spec asks, so every kind of actor is treated alike.
+    and chunks are cut here, as the actor's spec asks, so every kind of actor is treated alike;
+    pictures of the size that its training data was recorded at are resized as that was.
 
     Args:
         make_env: builds the environment; called once, closed at the end.
@@ -154,6 +156,7 @@ class _Rollout:
 
     def _command(self, tick: int, observation: Observation) -> np.ndarray:
         """The command for this tick, float32 `A`; asks the actor when none is queued."""
+        observation = fit_pictures(observation, self.actor.spec)
         seen = self.history.push({**observation, **dict.fromkeys(self.texts, self.env.task)})
         if self.queue.needs_chunk:
             began = time.perf_counter()

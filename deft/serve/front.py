@@ -15,6 +15,7 @@ from deft.serve.config import ServeConfig
 from deft.serve.metrics import Metrics
 from deft.serve.worker import Answer, Worker
 from deft.spec import Observation, Spec
+from deft.transforms import fit_pictures
 from deft.wire import Header, Jpeg, ReplyError, Welcome
 
 FRAME_S = 1.0
@@ -156,10 +157,11 @@ class Front:
     async def _ask(
         self, observation: Observation, key: int, arrived: float, deadline: float
     ) -> Answer:
-        if any(isinstance(value, Jpeg) for value in observation.values()):
+        contract = self._welcome.spec
+        if _has_work(observation, contract):
             loop = asyncio.get_running_loop()
-            observation = await loop.run_in_executor(self._decoders, _pixels, observation)
-        check(observation, self._welcome.spec)
+            observation = await loop.run_in_executor(self._decoders, _pixels, observation, contract)
+        check(observation, contract)
         future = self._worker.submit(observation, key, arrived, deadline)
         answer = await asyncio.wrap_future(future)
         if time.monotonic() > deadline:
@@ -247,9 +249,9 @@ def _accept(tree: dict[str, Any], welcome: Welcome, header: Header | None) -> Ob
             "served now.\nFix: begin a new episode.",
         )
     ticks = contract.horizons.obs_horizon if contract.horizons else 1
-    sizes = {feature.name: (ticks, *feature.shape) for feature in contract.role("image")}
+    sizes = {f.name: [(ticks, *shape) for shape in f.shapes] for f in contract.role("image")}
     for name, value in tree.items():
-        if isinstance(value, Jpeg) and value.shape != sizes.get(name):
+        if isinstance(value, Jpeg) and value.shape not in sizes.get(name, ()):
             raise ReplyError(
                 "SHAPE" if name in sizes else "CONTRACT",
                 f"Request, '{name}': JPEG pictures of shape {value.shape}.\n"
@@ -273,16 +275,27 @@ def _from_openpi(tree: dict[str, Any], contract: Spec) -> Observation:
     ticks = contract.horizons.obs_horizon if contract.horizons else 1
     for name, value in observation.items():
         single = ticks == 1 and isinstance(value, np.ndarray) and name in contract
-        if single and value.shape == contract[name].shape:
+        if single and value.shape in contract[name].shapes:
             observation[name] = value[None]
     return observation
 
 
-def _pixels(observation: Observation) -> Observation:
+def _has_work(observation: Observation, contract: Spec) -> bool:
+    """Whether a picture must be decoded, or resized as the training data was."""
+    sizes = {f.name: f.shapes[1:] for f in contract.features if f.resized}
+    return any(
+        isinstance(value, Jpeg)
+        or (isinstance(value, np.ndarray) and value.shape[1:] in sizes.get(name, ()))
+        for name, value in observation.items()
+    )
+
+
+def _pixels(observation: Observation, contract: Spec) -> Observation:
     try:
-        return {
+        decoded = {
             name: value.pixels() if isinstance(value, Jpeg) else value
             for name, value in observation.items()
         }
     except WireError as error:
         raise ReplyError("BAD_FRAME", str(error)) from error
+    return fit_pictures(decoded, contract)

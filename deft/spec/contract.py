@@ -237,7 +237,7 @@ def _compare_feature(have: Feature, want: Feature) -> list[Difference]:
 
     if have.role != want.role:
         differ("role", have.role, want.role, f"declare it as '{want.role}'")
-    if have.is_frame and have.shape in want.shapes[1:]:
+    if have.shape in want.shapes[1:]:
         pass  # whoever wants it resizes it as is recorded
     elif have.shape != want.shape:
         if have.is_frame and want.is_frame:

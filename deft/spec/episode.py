@@ -189,11 +189,19 @@ def expect(
     return value
 
 
-def check_observation(observation: Observation, spec: Spec, where: str) -> None:
+def check_observation(
+    observation: Observation, spec: Spec, where: str, *, recorded_sizes: bool = False
+) -> None:
     """Check one observation with stacked history against a policy's spec.
 
     Every feature with role image, depth, state or goal must be there as `To ...` with To the
     spec's `obs_horizon`; language must be text. Unknown names are refused.
+
+    Args:
+        observation: what was given.
+        spec: of the policy.
+        where: what it is, for messages.
+        recorded_sizes: also take pictures of a size that the spec names in `resized`.
 
     Raises:
         ShapeError: an array is wrong, or not finite.
@@ -219,9 +227,12 @@ def check_observation(observation: Observation, spec: Spec, where: str) -> None:
                     f"Found: {type(value).__name__}.\nFix: pass the instruction as text."
                 )
             continue
+        shape = feature.shape
+        if recorded_sizes and isinstance(value, np.ndarray) and value.shape[1:] in feature.shapes:
+            shape = value.shape[1:]
         expect(
             value,
-            (ticks, *feature.shape),
+            (ticks, *shape),
             feature.dtype,
             f"{where}, '{feature.name}'",
             finite=True,

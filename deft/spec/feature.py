@@ -97,9 +97,9 @@ class Feature:
                 f"{where}: element names repeat: {', '.join(self.names)}.\n"
                 "Fix: make them unique; order and selection go by name."
             )
-        if self.resized and self.role not in _FRAME_ROLES:
+        if self.resized and (self.role not in (*_FRAME_ROLES, "goal") or len(self.shape) != 3):
             raise SpecError(
-                f"{where}: only pictures can be resized, and its role is '{self.role}'.\n"
+                f"{where}: only pictures can be resized, not {self.role} of shape {self.shape}.\n"
                 "Fix: leave `resized` out."
             )
 

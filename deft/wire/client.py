@@ -150,7 +150,8 @@ class RemoteActor:
         if len(observations) != len(keys):
             raise ShapeError(f"{len(observations)} observations come with {len(keys)} keys.")
         for index, observation in enumerate(observations):
-            spec.check_observation(observation, self.spec, f"Observation {index}")
+            where = f"Observation {index}"
+            spec.check_observation(observation, self.spec, where, recorded_sizes=True)
         chunks: dict[int, ActionChunk] = {}
         waiting: dict[int, tuple[int, float]] = {}
         refused: list[DeftError] = []

@@ -7,6 +7,7 @@
    given back, or an error with one of `CODES`. To a client without header an error goes as text.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
@@ -182,7 +183,7 @@ def request_limits(spec: Spec) -> Limits:
     inputs = [feature for feature in spec.features if feature.role != "action"]
     texts = sum(1 for feature in inputs if feature.dtype == "str")
     sizes = {
-        feature: ticks * feature.size * np.dtype(feature.dtype).itemsize
+        feature: ticks * max(map(math.prod, feature.shapes)) * np.dtype(feature.dtype).itemsize
         for feature in inputs
         if feature.dtype != "str"
     }

@@ -12,6 +12,7 @@ from deft import eval as evaluation
 from deft import store
 from deft.errors import ShapeError, SpecError, StoreError
 from deft.spec import ActionChunk, Feature, Horizons, Observation, Spec
+from deft.transforms import resize_as, resized_feature
 from suites.demonstrations import SPEC, episode, write_store
 
 TP = 4
@@ -50,6 +51,15 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> store.Store:
 
 def held_out(opened: store.Store) -> list[int]:
     return [i for i, split in enumerate(opened.episodes.split) if split == "val"]
+
+
+def test_pictures_of_the_recorded_size_are_resized_as_recorded(opened: store.Store) -> None:
+    small = resized_feature(SPEC["image"], 8, 16, "crop", "lanczos")
+    actor = Demonstrator(spec=replace(SPEC, features=(SPEC["state"], small, SPEC["action"])))
+    assert evaluation.offline(actor, opened, max_windows=2).methods["policy"].mae.max() < 1e-6
+    episode_ = store.source(opened).read(held_out(opened)[0])
+    first = resize_as(small, episode_.frames["image"][0])
+    np.testing.assert_array_equal(actor.seen[0]["image"], [first, first])
 
 
 def test_a_perfect_actor_has_no_error(opened: store.Store) -> None:

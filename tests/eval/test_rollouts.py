@@ -10,6 +10,7 @@ import pytest
 from deft import eval as evaluation
 from deft.errors import ConfigError, ShapeError, SpecError
 from deft.spec import ActionChunk, Feature, Observation, Spec
+from deft.transforms import resize_as, resized_feature
 from suites.actors import REACH_SPEC, ReachActor, ReachEnv
 
 SEEDS = range(100_000, 100_006)
@@ -61,6 +62,19 @@ def test_history_holds_the_last_ticks() -> None:
     evaluation.rollouts(ReachEnv, actor, [5], action_horizon=1, max_steps=3)
     xs = [[round(float(x), 4) for x in seen["state"][:, 0]] for seen in actor.seen]
     assert xs == [[0.0, 0.0], [0.0, 0.1], [0.1, 0.2]]
+
+
+def test_pictures_of_the_recorded_size_are_resized_as_recorded() -> None:
+    pictures = [f for f in REACH_SPEC.features if f.name == "image"]
+    small = resized_feature(pictures[0], 4, 4, "pad")
+    others = tuple(f for f in REACH_SPEC.features if f.name != "image")
+    actor = ReachActor()
+    actor.spec = replace(actor.spec, features=(*others, small))
+    env = ReachEnv(replace(REACH_SPEC, features=(*others, *pictures)))
+    evaluation.rollouts(lambda: env, actor, [5], max_steps=2)
+    wanted = resize_as(small, env.reset(5)["image"])
+    np.testing.assert_array_equal(actor.seen[0]["image"], [wanted, wanted])
+    assert not wanted[-1].any()
 
 
 def test_results_depend_on_the_seed_alone() -> None:
