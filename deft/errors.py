@@ -60,6 +60,7 @@ class MissingPackageError(DeftError, ImportError):
 EXTRAS = {
     "av": "video",
     "einops": "train",
+    "fsspec": "remote",
     "h5py": "hdf5",
     "hydra": "train",
     "jaxtyping": "train",
