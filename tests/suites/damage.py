@@ -57,7 +57,7 @@ def damage(draw: st.DrawFn) -> Change:
         value = draw(st.integers(1, 255))
         return lambda path: _flip(path, place, value)
     dtype = draw(st.sampled_from(["S4", "i1", "u8", "f2", "c8", "O"]))
-    return lambda path: _replace(path, place, kind, dtype)
+    return lambda path: replace_dataset(path, place, kind, dtype)
 
 
 def _cut(path: Path, place: float) -> str:
@@ -74,7 +74,8 @@ def _flip(path: Path, place: float, value: int) -> str:
     return f"byte {at} xor {value}"
 
 
-def _replace(path: Path, place: float, kind: str, dtype: str) -> str:
+def replace_dataset(path: Path, place: float, kind: str, dtype: str) -> str:
+    """Take away one data set, or make it another dtype, shape or kind; tells which."""
     names = datasets(path)
     name = names[int(place * len(names))]
     with h5py.File(path, "r+") as file:

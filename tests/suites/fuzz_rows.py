@@ -1,0 +1,154 @@
+"""Every format that can be read, as one small recording each, for the fuzz tests.
+
+A new format is one row: its name and how to write a recording at a path.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from suites.bridge_trees import (
+    DATED,
+    converted,
+    converted_example,
+    write_converted,
+    write_records,
+    write_trajectory,
+)
+from suites.recordings import (
+    TASKS,
+    demonstration,
+    jpeg,
+    replay_files,
+    rlds_values,
+    write_folder,
+    write_lerobot,
+    write_rlds,
+    write_zip,
+)
+
+LENGTHS = (4, 3)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A format, and how to write a small recording of it."""
+
+    format: str
+    """A name in `formats.FORMATS`, or `store`."""
+    write: Callable[[Path], object]
+    """Writes at exactly this path; a file when `suffix` says so, else a folder."""
+    suffix: str = ""
+
+
+def _robomimic(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        file.create_group("data").attrs["env_args"] = '{"env_kwargs": {"control_freq": 20}}'
+        for number, length in enumerate(LENGTHS):
+            made = demonstration(number, length)
+            group = file.create_group(f"data/demo_{number}")
+            group.attrs["num_samples"] = length
+            group["actions"] = made["action"].astype(np.float64) * 0.2
+            group["obs/state"] = made["state"].astype(np.float64)
+            group["obs/agentview_image"] = made["image"]
+        file["mask/train"] = [b"demo_0", b"demo_1"]
+
+
+def _aloha(path: Path) -> None:
+    path.mkdir()
+    for number, length in enumerate(LENGTHS):
+        made = demonstration(number, length)
+        with h5py.File(path / f"episode_{number}.hdf5", "w") as file:
+            file["action"] = made["action"].astype(np.float64)
+            file["observations/qpos"] = made["state"].astype(np.float64)
+            blobs = [np.frombuffer(jpeg(each), np.uint8) for each in made["image"]]
+            shape = (length, max(map(len, blobs)))
+            padded = file.create_dataset("observations/images/top", shape, "uint8")
+            for step, blob in enumerate(blobs):
+                padded[step, : len(blob)] = blob
+            file.attrs["compress"] = True
+            file["compress_len"] = np.array([[len(blob) for blob in blobs]], np.float32)
+
+
+def _robotwin(path: Path) -> None:
+    import json
+    import pickle
+
+    for number, length in enumerate(LENGTHS):
+        made = demonstration(number, length + 1)
+        file_path = path / "data" / f"episode{number}.hdf5"
+        file_path.parent.mkdir(parents=True, exist_ok=True)
+        arms = np.repeat(made["action"], 3, axis=1)
+        with h5py.File(file_path, "w") as file:
+            for side in ("left", "right"):
+                file[f"joint_action/{side}_arm"] = arms.astype(np.float64)
+                file[f"joint_action/{side}_gripper"] = np.linspace(0, 1, length + 1)
+            blobs = [jpeg(each) for each in made["image"]]
+            widest = max(map(len, blobs))
+            camera = file.create_group("observation/head_camera")
+            camera.create_dataset(
+                "rgb", data=[each.ljust(widest, b"\0") for each in blobs], dtype=f"S{widest}"
+            )
+            camera["depth"] = np.full((length + 1, 32, 48), 640.0)
+        said = {"seen": [TASKS[number]], "unseen": ["hoist it"]}
+        folder = path / "instructions"
+        folder.mkdir(exist_ok=True)
+        (folder / f"episode{number}.json").write_text(json.dumps(said))
+        plans = {
+            f"{side}_joint_path": [{"status": "Success", "position": np.zeros((9, 6))}]
+            for side in ("left", "right")
+        }
+        folder = path / "_traj_data"
+        folder.mkdir(exist_ok=True)
+        (folder / f"episode{number}.pkl").write_bytes(pickle.dumps(plans))
+
+
+def _bridge_raw(path: Path) -> None:
+    for number, length in enumerate(LENGTHS):
+        folder = path / DATED / f"raw/traj_group0/traj{number}"
+        write_trajectory(folder, number, length, cameras=("images0", "depth_images0"))
+
+
+def _bridge_numpy(path: Path) -> None:
+    for number, split in enumerate(("train", "val")):
+        write_converted(path / "task" / split / "out.npy", [converted(number, 4)])
+
+
+def _bridge_tfrecord(path: Path) -> None:
+    for number, split in enumerate(("train", "val")):
+        write_records(path / "task" / split / "out.tfrecord", [converted_example(number, 4)])
+
+
+def _rlds(path: Path) -> None:
+    write_rlds(path, {"train": [rlds_values(n, length) for n, length in enumerate(LENGTHS)]})
+
+
+def _store(path: Path) -> None:
+    from deft import store
+    from suites.memory_source import MemorySource, tiny_spec
+
+    source: Any = MemorySource(lengths=LENGTHS, spec=tiny_spec(depth=True))
+    store.write(path, source, store.WriteConfig(val_fraction=0.5))
+
+
+ROWS: dict[str, Row] = {
+    "aloha": Row("aloha", _aloha),
+    "bridge_numpy": Row("bridge_numpy", _bridge_numpy),
+    "bridge_raw": Row("bridge_raw", _bridge_raw),
+    "bridge_tfrecord": Row("bridge_tfrecord", _bridge_tfrecord),
+    "lerobot images": Row("lerobot", lambda path: write_lerobot(path, LENGTHS, "image")),
+    "lerobot video": Row("lerobot", lambda path: write_lerobot(path, LENGTHS)),
+    "replay_zarr": Row("replay_zarr", lambda path: write_folder(path, replay_files(LENGTHS))),
+    "replay_zarr zip": Row(
+        "replay_zarr", lambda path: write_zip(path, replay_files(LENGTHS)), ".zarr.zip"
+    ),
+    "rlds": Row("rlds", _rlds),
+    "robomimic": Row("robomimic", _robomimic, ".hdf5"),
+    "robotwin": Row("robotwin", _robotwin),
+    "store": Row("store", _store),
+}
+"""Every format, some of them in several shapes."""
