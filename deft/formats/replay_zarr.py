@@ -12,7 +12,7 @@ from pathlib import Path
 from deft.errors import FormatError
 from deft.formats import zarr_notes
 from deft.formats.recording import Recording, table_dtype
-from deft.formats.zarr_array import ZarrArray, array_names
+from deft.formats.zarr_array import ZarrArray, array_names, attributes
 from deft.formats.zarr_buffer import (
     Column,
     ToPictures,
@@ -25,7 +25,7 @@ from deft.formats.zarr_buffer import (
     valid_array,
 )
 from deft.formats.zarr_storage import Storage
-from deft.spec import Feature, Problem, Spec
+from deft.spec import Feature, Problem
 
 MARK = "a folder or zip with the zarr arrays `data/…` and `meta/episode_ends`"
 
@@ -38,7 +38,7 @@ class ReplayZarrOptions:
     """What is read of a replay buffer."""
 
     depth_unit: str = ""
-    """Unit of depth maps, as in `mm`; the format does not hold it."""
+    """Unit of depth maps, as in `mm`, where the array's own attribute `unit` does not say it."""
 
 
 def probe(path: Path) -> bool:
@@ -67,10 +67,7 @@ def open_replay_zarr(path: Path, fps: float, options: ReplayZarrOptions) -> Reco
             f"Found: {', '.join(column.feature.name for column in columns) or 'no arrays'}.\n"
             "Fix: name the array of commands `action`."
         )
-    spec = Spec(features=tuple(column.feature for column in columns), fps=fps)
-    if notes.spec is not None:
-        texts = tuple(feature for feature in notes.spec.features if feature.dtype == "str")
-        spec = replace(notes.spec, features=(*spec.features, *texts), fps=notes.spec.fps or fps)
+    spec = notes.contract([column.feature for column in columns], fps)
     valid = valid_array(storage, notes, array_names(storage, "data"))
     return gather("replay_zarr", path, columns, notes, ends, spec, problems=problems, valid=valid)
 
@@ -117,14 +114,13 @@ def _column(storage: Storage, key: str, depth_unit: str) -> Column:
             role="depth" if is_depth else "image",
             shape=(height, width, channels),
             dtype="uint16" if is_depth else "uint8",
-            unit=depth_unit if is_depth else "",
+            unit=_unit(storage, key, depth_unit) if is_depth else "",
         )
         return Column(feature, array)
     if len(shape) == 2 and dtype.name == "uint16" and "depth" in key and min(shape) >= 8:
         array = ZarrArray(storage, f"data/{key}", lambda slab, _: slab[..., None])
-        feature = Feature(
-            name=key, role="depth", shape=(*shape, 1), dtype="uint16", unit=depth_unit
-        )
+        unit = _unit(storage, key, depth_unit)
+        feature = Feature(name=key, role="depth", shape=(*shape, 1), dtype="uint16", unit=unit)
         return Column(feature, array)
     role = "other"
     if key == "action":
@@ -137,6 +133,11 @@ def _column(storage: Storage, key: str, depth_unit: str) -> Column:
         role = "feature_map"
     name = table_dtype(dtype, role, array.where)
     return Column(Feature(name=key, role=role, shape=shape, dtype=name), array)
+
+
+def _unit(storage: Storage, key: str, given: str) -> str:
+    said = attributes(storage, f"data/{key}").get("unit")
+    return said if isinstance(said, str) and said else given
 
 
 def _channel_axis(shape: tuple[int, ...]) -> bool | None:

@@ -6,7 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from deft.errors import FormatError, nearest
-from deft.formats import bridge_numpy_writer, bridge_tfrecord_writer, robomimic_writer
+from deft.formats import (
+    bridge_numpy_writer,
+    bridge_tfrecord_writer,
+    replay_zarr_writer,
+    robomimic_writer,
+)
 from deft.formats.bridge_writing import BridgeWriteOptions
 from deft.formats.opening import recognise
 from deft.formats.options import build_options
@@ -24,6 +29,11 @@ class _Entry:
 
 
 _WRITERS: dict[str, _Entry] = {
+    "replay_zarr": _Entry(
+        "Diffusion Policy replay buffer: zarr v2, folder or zip",
+        replay_zarr_writer.ReplayZarrWriteOptions,
+        replay_zarr_writer.replay_zarr_writer,
+    ),
     "robomimic": _Entry(
         "robomimic: one HDF5 file with all demonstrations",
         robomimic_writer.RobomimicWriteOptions,

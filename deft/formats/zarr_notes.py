@@ -5,7 +5,7 @@ changed by others afterwards is read as far as both still agree.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from deft.errors import FormatError, SpecError
@@ -36,6 +36,20 @@ class Notes:
     """Name of the array in `data` that marks steps that may be learned from."""
     episodes: Sequence[Mapping[str, Any]] = ()
     problems: tuple[Problem, ...] = ()
+
+    def contract(self, found: Sequence[Feature], fps: float) -> Spec:
+        """The spec of a recording with these features, with all that the notes add.
+
+        Args:
+            found: what the arrays are.
+            fps: where the notes do not say it.
+        """
+        if self.spec is None:
+            return Spec(features=tuple(found), fps=fps)
+        by_name = {feature.name: feature for feature in found}
+        noted = (by_name.pop(f.name, f) for f in self.spec.features if _is_there(f, by_name))
+        features = (*noted, *by_name.values())
+        return replace(self.spec, features=features, fps=self.spec.fps or fps)
 
     def info(self, number: int, length: int, task: str = "") -> EpisodeInfo:
         """What is known of an episode; `task` is what the format itself says."""
@@ -109,7 +123,8 @@ def _columns(spec: Spec, tree: Any) -> dict[str, Column]:
         columns[str(key)] = Column(spec[name], entry.get("channels_first") is True)
     if len({column.feature.name for column in columns.values()}) != len(columns):
         raise SpecError("two arrays are the same feature.")
-    return columns
+    rank = {name: number for number, name in enumerate(spec.names)}
+    return dict(sorted(columns.items(), key=lambda each: rank[each[1].feature.name]))
 
 
 def _episodes(tree: Any) -> list[dict[str, Any]]:
@@ -126,6 +141,11 @@ def _episodes(tree: Any) -> list[dict[str, Any]]:
     if len(set(ids)) != len(ids):
         raise SpecError("two episodes have the same id.")
     return episodes
+
+
+def _is_there(feature: Feature, found: Mapping[str, Feature]) -> bool:
+    """Texts lie in no array."""
+    return feature.name in found or feature.dtype == "str"
 
 
 def _finding(what: str) -> Problem:
