@@ -76,5 +76,5 @@ def test_real_episodes_come_back_to_the_bit(
     for number in range(len(source.episodes)):
         one, other = source.read(number), recording.read(number)
         assert same(one, replace(other, split=one.split))
-        valid = [np.ones(len(e), bool) if e.valid is None else e.valid for e in (one, other)]
-        np.testing.assert_array_equal(*valid)
+        before, after = (np.ones(len(e), bool) if e.valid is None else e.valid for e in (one, other))
+        np.testing.assert_array_equal(before, after)
