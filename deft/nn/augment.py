@@ -89,7 +89,7 @@ class Augment:
         down, across = boxes(self.config, changes, *pictures.shape[2:4])
         if role == "depth":
             return nearest_pixels(pictures, down, across)
-        floats = rearrange(pictures, "B T H W C -> B (T C) H W").float()
+        floats = _planes(pictures)
         moved = rearrange(
             _crop(floats, down, across), "B (T C) H W -> B T H W C", C=pictures.shape[-1]
         )
@@ -106,7 +106,7 @@ def vary(
 ) -> UInt8[Tensor, "B T H W C"]:
     """Pictures of one camera, cropped and coloured; `linear` with `compat="deft"` and colours."""
     ticks = pictures.shape[1]
-    floats = rearrange(pictures, "B T H W C -> B (T C) H W").float()
+    floats = _planes(pictures)
     down, across = boxes(config, changes, *pictures.shape[2:4])
     if config.compat != "deft":
         levels = _step_by_step(config, floats, changes, down, across)
@@ -145,6 +145,13 @@ def _crop(floats: Float[Tensor, "B D H W"], down: Boxes, across: Boxes) -> Float
         (x[:, None, :].expand(-1, height, -1), y[:, :, None].expand(-1, -1, width)), -1
     ).float()  # B H W 2
     return F.grid_sample(floats, grid, padding_mode="border", align_corners=True)
+
+
+def _planes(pictures: Tensor) -> Float[Tensor, "B D H W"]:
+    """`B T H W C` of any dtype as floats, ticks and channels in one axis; in a single pass."""
+    split = pictures.permute(0, 1, 4, 2, 3)  # B T C H W
+    floats = split.to(torch.float32, memory_format=torch.contiguous_format)
+    return floats.flatten(1, 2)  # B T*C H W
 
 
 def _means(floats: Float[Tensor, "B D H W"], ticks: int) -> Float[Tensor, "B T C"]:

@@ -28,7 +28,6 @@ torchvision manual for `torchvision`.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -51,6 +50,20 @@ ITEMS = (
 
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in the brightness that people see; ITU-R BT.601."""
+
+
+def _hue_parts() -> list[list[list[float]]]:
+    """RGB to RGB through YIQ (FCC 1953): what a turn of the I-Q plane keeps, what goes with its
+    cosine and what with its sine, `3 3 3`."""
+    to_yiq = np.array((LUMA, (0.595716, -0.274453, -0.321263), (0.211456, -0.522591, 0.311135)))
+    planes = np.zeros((3, 3, 3))
+    planes[0, 0, 0] = 1
+    planes[1, 1, 1] = planes[1, 2, 2] = 1
+    planes[2, 1, 2], planes[2, 2, 1] = 1, -1
+    return (np.linalg.inv(to_yiq) @ planes @ to_yiq).tolist()
+
+
+_HUE_PARTS = _hue_parts()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -284,21 +297,9 @@ def _turn_hue(changes: Changes) -> Tensor:
     """A rotation of I and Q, `B 3 3`; luma and greys stay."""
     turns = 2 * math.pi * changes.hue[:, None, None]  # B 1 1
     grey, chroma, across = torch.tensor(
-        _hue_parts(), dtype=turns.dtype, device=turns.device
+        _HUE_PARTS, dtype=turns.dtype, device=turns.device
     )  # 3 3 each
     return grey + torch.cos(turns) * chroma + torch.sin(turns) * across  # B 3 3
-
-
-@cache
-def _hue_parts() -> list[list[list[float]]]:
-    """RGB to RGB through YIQ (FCC 1953): what a turn of the I-Q plane keeps, what goes with its
-    cosine and what with its sine, `3 3 3`."""
-    to_yiq = np.array((LUMA, (0.595716, -0.274453, -0.321263), (0.211456, -0.522591, 0.311135)))
-    planes = np.zeros((3, 3, 3))
-    planes[0, 0, 0] = 1
-    planes[1, 1, 1] = planes[1, 2, 2] = 1
-    planes[2, 1, 2], planes[2, 2, 1] = 1, -1
-    return (np.linalg.inv(to_yiq) @ planes @ to_yiq).tolist()
 
 
 def _between(share: Tensor, low: float, high: float) -> Tensor:

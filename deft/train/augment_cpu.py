@@ -157,7 +157,8 @@ class _Plan:
         """Bilinear into `out`; `H W C`, or `H W` of one channel."""
         height, width = picture.shape[:2]
         if self.config.compat == "tensorflow":
-            out[:] = _lerp(picture, self.down.places[row].numpy(), self.across.places[row].numpy())
+            moved = _lerp(picture, self.down.places[row].numpy(), self.across.places[row].numpy())
+            out[:] = moved + 0.5 if out.dtype == np.uint8 else moved  # conversion truncates
             return out
         top, left = self.tops[row], self.lefts[row]
         box = picture[top : top + self.heights[row], left : left + self.widths[row]]
