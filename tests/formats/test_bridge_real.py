@@ -76,5 +76,6 @@ def test_real_episodes_come_back_to_the_bit(
     for number in range(len(source.episodes)):
         one, other = source.read(number), recording.read(number)
         assert same(one, replace(other, split=one.split))
-        before, after = (np.ones(len(e), bool) if e.valid is None else e.valid for e in (one, other))
+        pair = (one, other)
+        before, after = (np.ones(len(e), bool) if e.valid is None else e.valid for e in pair)
         np.testing.assert_array_equal(before, after)
