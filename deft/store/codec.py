@@ -1,4 +1,4 @@
-"""Pictures to bytes and back: resizing, JPEG, raw."""
+"""Pictures of an episode to the bytes that are kept."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -8,6 +8,7 @@ import simplejpeg
 
 from deft.errors import StoreError
 from deft.spec import Frames
+from deft.store.decoding import decode_jpeg, encode_png
 from deft.store.layout import FramePlan
 from deft.transforms import resize
 
@@ -44,34 +45,12 @@ def encoded_frames(frames: Frames, plan: FramePlan, where: str) -> Iterator[tupl
             yield bytes(data), True
             continue
         picture = next(pictures, None) if pictures is not None else frames[index]
-        yield _encode(_checked(picture, plan, f"{where}, frame {index} of {count}"), plan), False
+        at = f"{where}, frame {index} of {count}"
+        yield _encode(_checked(picture, plan, at), plan, at), False
     if pictures is not None and next(pictures, None) is not None:
         raise StoreError(
             f"{where}: there are more pictures than the {count} it declares.\n"
             "Fix: repair the recording or its reader; `len` and iteration must agree."
-        )
-
-
-def decode_jpeg(data: bytes | memoryview, out: np.ndarray, where: str) -> None:
-    """Decode one JPEG into `out`, uint8 `H W 3`, contiguous.
-
-    Raises:
-        StoreError: it is damaged or of another size; `where` says which picture it is.
-    """
-    try:
-        picture = simplejpeg.decode_jpeg(data, "RGB", buffer=out)
-    except ValueError as error:
-        raise StoreError(
-            f"{where}: the JPEG cannot be decoded.\n"
-            f"Found: {len(data)} bytes, {error}.\n"
-            "Fix: convert the episode again from its recording, or leave it out."
-        ) from error
-    if picture.shape != out.shape:
-        raise StoreError(
-            f"{where}: the picture has another size than the spec says.\n"
-            f"Found: height {picture.shape[0]}, width {picture.shape[1]}; wanted height "
-            f"{out.shape[0]}, width {out.shape[1]}.\n"
-            "Fix: convert the episode again, with `--image-size` when sizes are mixed."
         )
 
 
@@ -99,13 +78,15 @@ def _checked(picture: np.ndarray | None, plan: FramePlan, where: str) -> np.ndar
     return picture
 
 
-def _encode(picture: np.ndarray, plan: FramePlan) -> bytes:
+def _encode(picture: np.ndarray, plan: FramePlan, where: str) -> bytes:
     if plan.resize:
         how, stored = plan.resize, plan.stored
         picture = resize(picture, stored.height, stored.width, how.mode, how.filter)
     picture = np.ascontiguousarray(picture)
     if plan.codec == "raw":
         return picture.tobytes()
+    if plan.codec == "png":
+        return encode_png(picture, plan.levels, where)
     return simplejpeg.encode_jpeg(
         picture, quality=plan.quality, colorspace="RGB", colorsubsampling="420"
     )

@@ -5,12 +5,13 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from deft.errors import StoreError
 from deft.spec import Feature
-from deft.store.codec import decode_jpeg
+from deft.store.decoding import checksum, decode
 
 _OPEN_FILES = 128
 
@@ -29,6 +30,18 @@ class OpenFile:
             os.close(self.descriptor)
 
 
+class Opener(Protocol):
+    """Opens shards that need not be on this machine yet."""
+
+    def __call__(self, path: Path) -> OpenFile:
+        """Raises `StoreError` when it cannot."""
+        ...
+
+    def ahead(self, paths: Sequence[Path]) -> None:
+        """Told which shards will be read before long."""
+        ...
+
+
 class FrameColumn:
     """All pictures of one camera, numbered by the rows of the store. Safe for many threads.
 
@@ -37,12 +50,15 @@ class FrameColumn:
 
     Args:
         feature: contract of one picture.
-        codec: `jpeg` or `raw`.
+        codec: `jpeg`, `png` or `raw`.
         shards: every shard and the row of its first picture.
         offsets: int64 `N + 1`, where each picture begins in all shards laid end to end.
         owner: says which episode and step a row is, for messages.
         opener: opens a shard each time it is read, as a cache of remote shards does; None keeps
-            the last 128 open. Raises `StoreError` when it cannot.
+            the last 128 open.
+        levels: see `decoding.decode`.
+        sums: uint64 `N`, the `decoding.checksum` of each picture, compared with it the first time
+            that it is read; None when there are none.
     """
 
     def __init__(
@@ -52,7 +68,9 @@ class FrameColumn:
         shards: Sequence[tuple[Path, int]],
         offsets: np.ndarray,
         owner: Callable[[int], str],
-        opener: Callable[[Path], OpenFile] | None = None,
+        opener: Opener | None = None,
+        levels: int = 0,
+        sums: np.ndarray | None = None,
     ) -> None:
         self.feature = feature
         self.codec = codec
@@ -61,6 +79,9 @@ class FrameColumn:
         self._offsets = np.asarray(offsets)
         self._begin = self._offsets[self._first]
         self._owner = owner
+        self._levels = levels
+        self._sums = sums
+        self._sound = np.zeros(len(self._offsets) - 1, np.bool_)
         self._opener = opener
         self._open: OrderedDict[int, OpenFile] = OrderedDict()
         self._guard = threading.Lock()
@@ -73,10 +94,11 @@ class FrameColumn:
         """Row of the first picture of each shard, int64."""
         return self._first
 
-    def shards_of(self, rows: np.ndarray) -> list[Path]:
-        """The shards that hold some rows, each once."""
-        numbers = np.unique(np.searchsorted(self._first, rows, "right") - 1)
-        return [self._paths[shard] for shard in numbers.tolist()]
+    def ahead(self, rows: np.ndarray) -> None:
+        """Say which rows will be read before long, so that a remote store can fetch them."""
+        if self._opener is not None:
+            shards = np.unique(np.searchsorted(self._first, rows, "right") - 1)
+            self._opener.ahead([self._paths[shard] for shard in shards.tolist()])
 
     @property
     def height(self) -> int:
@@ -94,13 +116,21 @@ class FrameColumn:
         """Decode one picture into `out`, `H W C` of the feature's dtype, contiguous.
 
         Raises:
-            StoreError: the shard is missing or short, or the picture damaged; shard, episode and
-                step are named.
+            StoreError: the shard is missing or short, or the picture damaged or not the one that
+                was written; shard, episode and step are named.
         """
         self.decode(self.stored(np.asarray([index]))[0], index, out)
 
-    def stored(self, rows: np.ndarray) -> list[bytes]:
-        """The stored bytes of some pictures (JPEG, or the pixels); errors as `decode_into`."""
+    def stored(self, rows: np.ndarray, *, again: bool = False) -> list[bytes]:
+        """The stored bytes of some pictures (a JPEG, a PNG, or the pixels).
+
+        Args:
+            rows: int64, whose.
+            again: compare them with their sums even if that was done before.
+
+        Raises:
+            StoreError: as `decode_into`.
+        """
         found: list[bytes] = []
         for row, shard, place, size in self._places(rows):
             try:
@@ -109,16 +139,15 @@ class FrameColumn:
                 raise self._unreadable(shard, row, str(error)) from error
             if len(data) != size:
                 raise self._unreadable(shard, row, f"{len(data)} of {size} bytes")
+            if again or not self._sound[row]:
+                self._compare(data, shard, row)
             found.append(data)
         return found
 
     def decode(self, data: bytes, index: int, out: np.ndarray) -> None:
         """Turn what `stored` gave for row `index` into pixels; see `decode_into`."""
-        if self.codec == "raw":
-            out.reshape(-1).view(np.uint8)[:] = np.frombuffer(data, np.uint8)
-            return
         try:
-            decode_jpeg(data, out, "")
+            decode(data, out, self.codec, self._levels, "")
         except StoreError as error:
             shard = int(np.searchsorted(self._first, index, "right")) - 1
             raise StoreError(f"{self._where(shard, index)}{error}") from error
@@ -132,6 +161,8 @@ class FrameColumn:
                 raise self._unreadable(shard, row, str(error)) from error
             if got != size:
                 raise self._unreadable(shard, row, f"{got} of {size} bytes")
+            if not self._sound[row]:
+                self._compare(out.reshape(-1).view(np.uint8), shard, row)
 
     def _places(self, rows: np.ndarray) -> Iterator[tuple[int, int, int, int]]:
         """Row, shard, place in the shard and size of some pictures."""
@@ -140,6 +171,18 @@ class FrameColumn:
         sizes = self._offsets[rows + 1] - begins
         places = begins - self._begin[shards]
         return zip(rows.tolist(), shards.tolist(), places.tolist(), sizes.tolist(), strict=True)
+
+    def _compare(self, data: bytes | np.ndarray, shard: int, row: int) -> None:
+        """Stop at bytes that are not those that were written."""
+        if self._sums is not None:
+            found, wanted = checksum(data, self.codec), int(self._sums[row])
+            if found != wanted:
+                raise StoreError(
+                    f"{self._where(shard, row)}: its bytes are not those that were written.\n"
+                    f"Found: checksum {found:x}, wanted {wanted:x}.\n"
+                    "Fix: put the shard back, or convert the data again."
+                )
+        self._sound[row] = True
 
     def _file(self, shard: int) -> OpenFile:
         if self._opener is not None:

@@ -3,16 +3,20 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from deft.errors import ConfigError
 from deft.spec import Feature, Resized, Spec
+from deft.store.choice import Codec, check_codecs, choose
 from deft.transforms import resized_feature
 
 FORMAT = "deft store"
-VERSION = 1
+VERSION = 2
+"""What is written. Version 1 is read too: it has no sums of single pictures, no statistics of
+pictures, one wording per episode, and it cannot grow."""
+READABLE = (1, 2)
 
 
 def is_store(path: str | Path) -> bool:
@@ -36,10 +40,17 @@ class WriteConfig:
     """What becomes of the aspect ratio: let it change, add black bars, or cut the middle out."""
     resize_filter: Literal["auto", "area", "linear", "nearest", "lanczos", "cubic"] = "auto"
     """Interpolation; `auto` averages the area when shrinking, and is linear when enlarging."""
-    codec: Literal["jpeg", "raw"] = "jpeg"
-    """`jpeg` (lossy, 4:2:0) or `raw`; what jpeg cannot hold is kept raw, with the reason."""
+    codec: Codec = "jpeg"
+    """`jpeg` (lossy, 4:2:0), `raw`, `png` (lossless), or `auto`: raw where all pictures of a camera
+    take at most `raw_limit_mb`, else jpeg. What jpeg may not hold, as depth and saliency, is png;
+    what png cannot hold is raw. store.json has the reason."""
+    codecs: dict[str, Codec] = field(default_factory=dict)
+    """The same for single cameras, as in `{"wrist": "png"}`; it must be able to hold them."""
     quality: int = 90
     """JPEG quality, 1 to 100."""
+    raw_limit_mb: int = 1024
+    """What `auto` keeps raw, in millions of bytes per camera. A number and not the memory of this
+    machine, so that the same recording becomes the same store everywhere."""
     val_fraction: float = 0.1
     """Share of episodes held out for validation, 0 up to but not including 1."""
     split_seed: int = 0
@@ -48,6 +59,7 @@ class WriteConfig:
     """Size at which a new shard of pictures begins, in millions of bytes."""
 
     def __post_init__(self) -> None:
+        check_codecs(self)
         if (self.image_height is None) != (self.image_width is None):
             raise ConfigError(
                 f"image_height is {self.image_height} and image_width {self.image_width}.\n"
@@ -57,13 +69,12 @@ class WriteConfig:
             ("image_height", 8, 8192),
             ("image_width", 8, 8192),
             ("quality", 1, 100),
+            ("raw_limit_mb", 0, 1 << 30),
             ("shard_mb", 1, 65536),
         ):
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
                 raise ConfigError(f"{name} is {value}.\nFix: set it between {low} and {high}.")
-        if self.codec not in ("jpeg", "raw"):
-            raise ConfigError(f"codec is '{self.codec}'.\nFix: set it to 'jpeg' or 'raw'.")
         if not 0 <= self.val_fraction < 1:
             raise ConfigError(
                 f"val_fraction is {self.val_fraction}.\nFix: set it from 0 up to, not including, 1."
@@ -81,31 +92,40 @@ class FramePlan:
     resize: Resized | None
     """From which size and how; None when the size stays."""
     why: str
-    """Why the codec is not the one asked for; empty when it is."""
+    """Why it is this codec; empty when exactly this was asked for."""
+    levels: int = 0
+    """When above 0, whole numbers 0 to `levels` stand for float32 from 0 to 1."""
 
     def to_json(self) -> dict[str, Any]:
         data: dict[str, Any] = {"codec": self.codec}
         if self.codec == "jpeg":
             data["quality"] = self.quality
+        if self.levels:
+            data["levels"] = self.levels
         if self.why:
             data["codec_reason"] = self.why
         return data
 
 
-def plan_frames(feature: Feature, config: WriteConfig) -> FramePlan:
+def plan_frames(feature: Feature, config: WriteConfig, steps: int | None = None) -> FramePlan:
     """Size, interpolation and codec of one picture feature.
 
-    Raises `ConfigError` when pictures of its dtype cannot be resized as asked.
+    Args:
+        feature: the pictures as they come.
+        config: how they are to be kept.
+        steps: how many there will be, for codec `auto`; None when that is not known.
+
+    Raises:
+        ConfigError: pictures of its dtype cannot be resized or kept as asked.
     """
     height = config.image_height or feature.height
     width = config.image_width or feature.width
     stored = resized_feature(feature, height, width, config.resize, config.resize_filter)
     resize = stored.resized[-1] if stored is not feature else None
-    codec, why = config.codec, ""
-    if codec == "jpeg" and (feature.dtype != "uint8" or feature.channels != 3):
-        codec = "raw"
-        why = f"jpeg holds uint8 with 3 channels, not {feature.dtype} with {feature.channels}"
-    return FramePlan(feature, stored, codec, config.quality, resize, why)
+    choice = choose(stored, config, steps)
+    return FramePlan(
+        feature, stored, choice.codec, config.quality, resize, choice.why, choice.levels
+    )
 
 
 def stored_feature(feature: Feature, config: WriteConfig) -> Feature:
@@ -133,7 +153,7 @@ def table_features(spec: Spec) -> list[Feature]:
 
 
 def split_episodes(
-    ids: Sequence[str], given: Sequence[str], config: WriteConfig
+    ids: Sequence[str], given: Sequence[str], config: WriteConfig, drawn: int = 0
 ) -> tuple[list[str], str]:
     """Who is held out: the split of every episode, and where it came from.
 
@@ -148,13 +168,13 @@ def split_episodes(
         ids: episode ids in the store's order.
         given: what the source says of each; empty when it says nothing.
         config: seed and fraction.
+        drawn: how many episodes were drawn before, when these are appended; their split stays.
 
     Returns:
         One split name per episode, and `source` or `hash`.
     """
     by_source = "val" in given
     splits: list[str] = []
-    drawn = 0
     for id_, said in zip(ids, given, strict=True):
         if said and (by_source or said != "train"):
             splits.append(said)
@@ -162,12 +182,13 @@ def split_episodes(
         if not by_source and drawn < 2:
             held_out = drawn == 1 and config.val_fraction > 0
         else:
-            held_out = _share(config.split_seed, id_) < config.val_fraction
+            held_out = share_of(config.split_seed, id_) < config.val_fraction
         drawn += 1
         splits.append("val" if held_out else "train")
     return splits, "source" if by_source else "hash"
 
 
-def _share(seed: int, id_: str) -> float:
+def share_of(seed: int, id_: str) -> float:
+    """Where an episode falls between 0 and 1: it is held out below the fraction."""
     digest = hashlib.sha256(f"{seed}:{id_}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64

@@ -51,10 +51,7 @@ def npy_header(shape: tuple[int, ...], dtype: str, begin: int | None = None) -> 
     descr = np.lib.format.dtype_to_descr(np.dtype(dtype))
     text = f"{{'descr': {descr!r}, 'fortran_order': False, 'shape': {shape!r}, }}"
     least = len(_MAGIC) + 2 + len(text) + 1
-    if begin is None:
-        size = -(-least // 64) * 64
-    else:
-        size = least + (begin - least) % _PAGE
+    size = -(-least // 64) * 64 if begin is None else least + (begin - least) % _PAGE
     padded = text.ljust(size - len(_MAGIC) - 3) + "\n"
     return _MAGIC + struct.pack("<H", len(padded)) + padded.encode("latin1")
 

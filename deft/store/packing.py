@@ -1,6 +1,7 @@
 """Waiting episodes to the final files, in order, streaming; equal input gives equal bytes."""
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -10,11 +11,15 @@ from typing import Any
 import numpy as np
 
 from deft.errors import StoreError
-from deft.spec import Spec, Stats
+from deft.spec import Spec
 from deft.store.files import HashedFile, file_name, fingerprint, sync_folder, to_json, write_durably
+from deft.store.histograms import bins_of
 from deft.store.layout import FramePlan, WriteConfig, split_episodes, table_features
+from deft.store.mapped import look, npy_header
+from deft.store.overall import Piece, Row, counted_tasks, overall
+from deft.store.parts import WORDINGS, Part
 from deft.store.staging import Staged, staged_path
-from deft.store.statistics import MOST_TASKS, Moments, merged, quantiles, why_none
+from deft.store.statistics import Moments, why_none
 
 EPISODE_STATS = ("mean", "std", "min", "max")
 """What episodes.parquet says of each numeric feature."""
@@ -22,20 +27,43 @@ _ROW_GROUP = 4096
 
 
 @dataclass(frozen=True)
-class Row:
-    """What the index says of one episode; the order of fields is that of episodes.parquet."""
+class Base:
+    """What a part is appended to."""
 
-    id: str
-    start: int
-    length: int
-    task: str
-    split: str
-    source: str
-    valid: int
+    path: Path
+    parts: Sequence[Part]
+    rows: Sequence[Row]
+    """Of all its episodes."""
+    drawn: int
+    """How many of them had their split drawn."""
+    bytes: Mapping[str, int]
+    """Of all pictures of each camera."""
+
+    @property
+    def steps(self) -> int:
+        return sum(part.steps for part in self.parts)
+
+    def pieces(self) -> list[Piece]:
+        found: list[Piece] = []
+        first = 0
+        for part in self.parts:
+            rows = self.rows[first : first + part.episodes]
+            found.append(Piece(self.path / part.folder, rows))
+            first += part.episodes
+        return found
 
 
 class Packer:
-    """Builds the files of one store in an empty folder."""
+    """Builds the files of one part in an empty folder.
+
+    Args:
+        waiting: folder of the episodes.
+        target: the empty folder.
+        spec: the store's contract.
+        plans: how each camera is kept.
+        config: split and size of shards.
+        base: what it is appended to; None for the first part.
+    """
 
     def __init__(
         self,
@@ -44,42 +72,39 @@ class Packer:
         spec: Spec,
         plans: Mapping[str, FramePlan],
         config: WriteConfig,
+        base: Base | None = None,
     ) -> None:
         self._waiting = waiting
         self._target = target
         self._spec = spec
         self._plans = plans
         self._config = config
+        self._base = base
+        self._start = base.steps if base else 0
         self._files: dict[str, dict[str, Any]] = {}
 
     def pack(self, order: Sequence[str], progress: Callable[[int], None]) -> dict[str, Any]:
-        """Write every file but store.json.
+        """Write every file of the part.
 
         Args:
             order: ids of the waiting episodes, in the store's order.
             progress: told the number of episodes packed, after each.
 
         Returns:
-            What store.json says of them.
+            What store.json says of them, with names of files as they are within the part.
         """
         for folder in ("tables", "frames"):
             (self._target / folder).mkdir()
         rows, came_from = self._rows(order)
-        moments, frames = self._copy(rows, progress)
-        self._index(rows, moments)
-        self._statistics(rows, moments)
+        noted, frames = self._copy(rows, progress)
+        self._index(rows, noted)
+        self._statistics(rows)
         sync_folder(self._target / "tables")
         sync_folder(self._target / "frames")
         return {
             "episodes": len(rows),
             "steps": sum(row.length for row in rows),
-            "split": {
-                "from": came_from,
-                "episodes": {
-                    name: sum(row.split == name for row in rows)
-                    for name in sorted({row.split for row in rows})
-                },
-            },
+            "split": {"from": came_from, "episodes": dict(Counter(row.split for row in rows))},
             "frames": frames,
             "files": dict(sorted(self._files.items())),
         }
@@ -98,9 +123,10 @@ class Packer:
             [record["id"] for record in records],
             [record["split"] for record in records],
             self._config,
+            self._base.drawn if self._base else 0,
         )
         rows: list[Row] = []
-        start = 0
+        start = self._start
         for record, split in zip(records, splits, strict=True):
             values: dict[str, Any] = {**record, "start": start, "split": split}
             rows.append(Row(**values))
@@ -110,13 +136,17 @@ class Packer:
     def _copy(
         self, rows: Sequence[Row], progress: Callable[[int], None]
     ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-        """Tables, masks and pictures of all episodes; returns their moments and the shards."""
+        """Tables, masks and pictures of all episodes.
+
+        Returns:
+            Moments and wordings of each, and what store.json says of the cameras.
+        """
         steps = sum(row.length for row in rows)
-        moments: list[dict[str, Any]] = []
+        noted: list[dict[str, Any]] = []
         with ExitStack() as stack:
             tables = {
                 feature.name: stack.enter_context(
-                    self._array(
+                    self.array(
                         f"tables/{file_name(feature.name)}.npy",
                         (steps, *feature.shape),
                         feature.dtype,
@@ -124,39 +154,48 @@ class Packer:
                 )
                 for feature in table_features(self._spec)
             }
-            valid = stack.enter_context(self._array("valid.npy", (steps,), "bool"))
+            valid = stack.enter_context(self.array("valid.npy", (steps,), "bool"))
+            tasks = counted_tasks(rows)
             cameras = {
-                name: stack.enter_context(_Camera(self, plan, steps))
+                name: stack.enter_context(_Camera(self, plan, steps, tasks))
                 for name, plan in self._plans.items()
             }
-            for done, staged in enumerate(self._open([row.id for row in rows]), 1):
+            waiting = self._open([row.id for row in rows])
+            for done, (row, staged) in enumerate(zip(rows, waiting, strict=True), 1):
                 for name, table in tables.items():
                     staged.copy(f"tables/{name}", table.file)
                 staged.copy("valid", valid.file)
                 for camera in cameras.values():
-                    camera.add(staged)
-                moments.append(staged.record["moments"])
+                    camera.add(staged, row)
+                noted.append({key: staged.record[key] for key in ("moments", WORDINGS)})
                 progress(done)
             for array in (*tables.values(), valid):
                 self._files[array.name] = array.file.finish()
             frames = {name: camera.finish() for name, camera in cameras.items()}
-        return moments, frames
+        return noted, frames
 
-    def _array(self, name: str, shape: tuple[int, ...], dtype: str) -> "_Array":
-        return _Array(self._target, name, shape, dtype)
+    def array(self, name: str, shape: tuple[int, ...], dtype: str, *, rows: bool = True) -> "Array":
+        """A new file of the part; with `rows`, one that is mapped behind those before it."""
+        begin = None
+        if rows and self._base is not None:
+            before = look(self._base.path / name)
+            begin = before.offset + self._start * before.row_bytes
+        return Array(self._target, name, npy_header(shape, dtype, begin))
 
-    def _index(self, rows: Sequence[Row], moments: Sequence[dict[str, Any]]) -> None:
-        """episodes.parquet: one row per episode, with mean, std, min and max of its good steps in
-        columns such as `state.mean`; null where an episode has none."""
+    def _index(self, rows: Sequence[Row], noted: Sequence[dict[str, Any]]) -> None:
+        """episodes.parquet: one row per episode, with every wording where its task has several,
+        and with mean, std, min and max of its good steps in columns such as `state.mean`; null
+        where an episode has none."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         text, number, vector = pa.string(), pa.int64(), pa.list_(pa.float64())
         known = {"id": text, "start": number, "length": number, "task": text}
         known |= {"split": text, "source": text, "valid": number}
+        wordings = {WORDINGS: pa.list_(text)}
         measured = [f.name for f in table_features(self._spec) if not why_none(f)]
         extra = {f"{name}.{key}": vector for name in measured for key in EPISODE_STATS}
-        schema = pa.schema(list((known | extra).items()))
+        schema = pa.schema(list((known | wordings | extra).items()))
         path = self._target / "episodes.parquet"
         with pq.ParquetWriter(path, schema, compression="zstd") as writer:
             for first in range(0, len(rows), _ROW_GROUP):
@@ -164,38 +203,18 @@ class Packer:
                 columns: dict[str, list[Any]] = {
                     name: [getattr(row, name) for row in rows[part]] for name in known
                 }
+                columns[WORDINGS] = [each[WORDINGS] for each in noted[part]]
                 for name in measured:
-                    found = [_summary(each.get(name)) for each in moments[part]]
+                    found = [_summary(each["moments"].get(name)) for each in noted[part]]
                     for key in EPISODE_STATS:
                         columns[f"{name}.{key}"] = [each.get(key) for each in found]
                 writer.write_table(pa.table(columns, schema=schema))
         self._files["episodes.parquet"] = fingerprint(path)
 
-    def _statistics(self, rows: Sequence[Row], moments: Sequence[dict[str, Any]]) -> None:
-        """stats.json: over the valid steps of train episodes, and of each task's."""
-        train = [i for i, row in enumerate(rows) if row.split == "train"]
-        by_task: dict[str, list[int]] = {}
-        for i in train:
-            by_task.setdefault(rows[i].task, []).append(i)
-        valid = np.load(self._target / "valid.npy", mmap_mode="r")
-        features: dict[str, Any] = {}
-        tasks: dict[str, dict[str, Any]] = {task: {} for task in by_task}
-        skipped: dict[str, str] = {}
-        if len(by_task) > MOST_TASKS:
-            tasks, skipped["tasks"] = {}, f"{len(by_task)} tasks, more than {MOST_TASKS}"
-        for feature in table_features(self._spec):
-            name = feature.name
-            why = why_none(feature) or _why_unusable(moments, train, name)
-            if why:
-                skipped[name] = why
-                continue
-            table = np.load(self._target / f"tables/{file_name(name)}.npy", mmap_mode="r")
-            features[name] = _stats(rows, moments, train, name, table, valid).to_json()
-            for task in tasks:
-                if any(name in moments[i] for i in by_task[task]):
-                    found = _stats(rows, moments, by_task[task], name, table, valid)
-                    tasks[task][name] = found.to_json()
-        data = {"features": features, "tasks": tasks, "skipped": skipped}
+    def _statistics(self, rows: Sequence[Row]) -> None:
+        """stats.json: of this part and all before it."""
+        before = self._base.pieces() if self._base else []
+        data = overall(self._spec, [*before, Piece(self._target, rows)])
         path = self._target / "stats.json"
         write_durably(path, to_json(data))
         self._files["stats.json"] = fingerprint(path)
@@ -210,41 +229,15 @@ def _summary(data: dict[str, Any] | None) -> dict[str, list[float]]:
     return {key: each.tolist() for key, each in zip(EPISODE_STATS, arrays, strict=True)}
 
 
-def _why_unusable(moments: Sequence[dict[str, Any]], train: Sequence[int], name: str) -> str:
-    if any(moments[i].get(name, 0) is None for i in train):
-        return "some values are not finite"
-    if not any(name in moments[i] for i in train):
-        return "no valid step in a train episode"
-    return ""
-
-
-def _stats(
-    rows: Sequence[Row],
-    moments: Sequence[dict[str, Any]],
-    chosen: Sequence[int],
-    name: str,
-    table: np.ndarray,
-    valid: np.ndarray,
-) -> Stats:
-    total = merged(Moments.from_json(moments[i][name]) for i in chosen if name in moments[i])
-    assert total is not None
-    spans = [(rows[i].start, rows[i].start + rows[i].length) for i in chosen]
-    return total.stats(quantiles(table, valid, spans))
-
-
-class _Array:
+class Array:
     """A .npy file whose rows are appended."""
 
-    def __init__(self, target: Path, name: str, shape: tuple[int, ...], dtype: str) -> None:
+    def __init__(self, target: Path, name: str, header: bytes) -> None:
         self.name = name
         self.file = HashedFile(target / name)
-        descr = np.lib.format.dtype_to_descr(np.dtype(dtype))
-        np.lib.format.write_array_header_1_0(
-            self.file,  # pyright: ignore[reportArgumentType]
-            {"descr": descr, "fortran_order": False, "shape": shape},
-        )
+        self.file.write(header)
 
-    def __enter__(self) -> "_Array":
+    def __enter__(self) -> "Array":
         self.file.__enter__()
         return self
 
@@ -253,32 +246,42 @@ class _Array:
 
 
 class _Camera:
-    """The shards and offsets of one camera; an episode is never cut between two shards."""
+    """The pictures of one camera: shards, where each begins, its sum, and how many pixels have
+    each value. An episode is never cut between two shards."""
 
-    def __init__(self, packer: Packer, plan: FramePlan, steps: int) -> None:
+    def __init__(self, packer: Packer, plan: FramePlan, steps: int, tasks: Sequence[str]) -> None:
         self._plan = plan
+        self._packer = packer
         self._files = packer._files
         self._target = packer._target
         self._limit = packer._config.shard_mb * 1_000_000
         self._folder = f"frames/{file_name(plan.stored.name)}"
         (self._target / self._folder).mkdir()
-        self._offsets = _Array(self._target, f"{self._folder}/offsets.npy", (steps + 1,), "int64")
-        self._offsets.file.write(np.int64(0).tobytes())
+        base = packer._base
+        self._at = base.bytes[plan.stored.name] if base else 0
+        self._frames = packer._start
+        self._offsets = packer.array(f"{self._folder}/offsets.npy", (steps + 1,), "int64")
+        self._offsets.file.write(np.int64(self._at).tobytes())
+        self._sums = packer.array(f"{self._folder}/sums.npy", (steps,), "uint64")
+        bins = bins_of(plan.stored)
+        self._tasks = {task: number for number, task in enumerate(tasks)}
+        self._histogram: np.ndarray | None = None
+        if bins is not None:
+            self._histogram = np.zeros((len(tasks), plan.stored.channels, bins.count), np.int64)
         self._shards: list[dict[str, Any]] = []
         self._shard: HashedFile | None = None
-        self._at = 0
-        self._frames = 0
         self._as_is = 0
 
     def __enter__(self) -> "_Camera":
         return self
 
     def __exit__(self, *details: Any) -> None:
-        self._offsets.__exit__(*details)
+        for array in (self._offsets, self._sums):
+            array.__exit__(*details)
         if self._shard is not None:
             self._shard.__exit__(*details)
 
-    def add(self, staged: Staged) -> None:
+    def add(self, staged: Staged, row: Row) -> None:
         name = self._plan.stored.name
         size = staged.record["blobs"][f"frames/{name}"][1]
         if self._shard is not None and self._shard.size + size > self._limit:
@@ -295,6 +298,11 @@ class _Camera:
                 "Fix: delete the `.partial` folder and convert again."
             )
         self._offsets.file.write(offsets.tobytes())
+        staged.copy(f"sums/{name}", self._sums.file)
+        if self._histogram is not None and row.split == "train":
+            counts = staged.read(f"histogram/{name}", "int64")
+            held = self._histogram[self._tasks.get(row.task, 0)]
+            held += counts.reshape(held.shape)
         self._at += size
         self._frames += len(sizes)
         self._as_is += staged.record["as_is"][name]
@@ -302,7 +310,14 @@ class _Camera:
     def finish(self) -> dict[str, Any]:
         """Close the last shard; returns what store.json says of the camera."""
         self._end_shard()
-        self._files[self._offsets.name] = self._offsets.file.finish()
+        for array in (self._offsets, self._sums):
+            self._files[array.name] = array.file.finish()
+        if self._histogram is not None:
+            name = f"{self._folder}/histogram.npy"
+            shape = self._histogram.shape
+            with self._packer.array(name, shape, "int64", rows=False) as array:
+                array.file.write(self._histogram.tobytes())
+                self._files[name] = array.file.finish()
         sync_folder(self._target / self._folder)
         found = {**self._plan.to_json(), "shards": self._shards}
         if self._as_is:

@@ -1,7 +1,7 @@
 """A finished store, opened: contract, episodes, statistics, tables, pictures."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,10 @@ import numpy as np
 from deft.errors import DeftError, StoreError
 from deft.spec import Feature, Spec, Stats
 from deft.store.files import file_name, read_json
-from deft.store.frames import FrameColumn, OpenFile
-from deft.store.layout import FORMAT, VERSION, table_features
-
-_COLUMNS = ("id", "start", "length", "task", "split", "source", "valid")
-_AGAIN = "Fix: convert the data again."
+from deft.store.frames import FrameColumn, Opener
+from deft.store.layout import FORMAT, READABLE, table_features
+from deft.store.mapped import AGAIN as _AGAIN
+from deft.store.parts import Listed, Part, joined, joined_offsets, listed, parts_of
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,10 @@ class EpisodeIndex:
     """Where each came from, for people."""
     valid: np.ndarray
     """int64, number of steps that may be learned from."""
+    wordings: np.ndarray
+    """int64, index into `Store.texts`: the wordings of all episodes, one after the other."""
+    first_wording: np.ndarray
+    """int64 `E + 1`, where those of each episode begin in `wordings`; the task is the first."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -71,6 +74,13 @@ class Store:
     frames: dict[str, FrameColumn]
     info: dict[str, Any]
     """All of store.json: codec, split, provenance, problems."""
+    texts: tuple[str, ...] = ()
+    """Every wording of every task; those in `tasks` come first and have the same numbers."""
+    image_stats: dict[str, Stats] = field(default_factory=dict)
+    """Per camera, with one element per channel in the values of its pixels, over a sample of the
+    train episodes' pictures, see `histograms`; empty for a store of version 1."""
+    task_image_stats: dict[str, dict[str, Stats]] = field(default_factory=dict)
+    """The same per task; empty when there are too many tasks."""
 
     def __len__(self) -> int:
         """Number of steps, all episodes together."""
@@ -94,7 +104,7 @@ def open(path: str | Path) -> Store:  # noqa: A001 - read as `store.open`
     return open_at(Path(path))
 
 
-def open_at(path: Path, opener: Callable[[Path], OpenFile] | None = None) -> Store:
+def open_at(path: Path, opener: Opener | None = None) -> Store:
     """Open a store and check sizes, offsets and counts; pictures and hashes are left to `check`.
 
     Args:
@@ -109,32 +119,36 @@ def open_at(path: Path, opener: Callable[[Path], OpenFile] | None = None) -> Sto
     _check_files(path, info, has_shards=opener is None)
     try:
         spec = Spec.from_json(info["spec"])
-        episodes, tasks = _episodes(path)
-        steps = int(info["steps"])
+        parts = parts_of(info)
+        index = listed(path, parts)
+        episodes = _episodes(index)
         _check_episodes(path, episodes, info)
         tables = {
-            feature.name: _array(
-                path / f"tables/{file_name(feature.name)}.npy",
-                (steps, *feature.shape),
-                feature.dtype,
+            feature.name: joined(
+                path, parts, f"tables/{file_name(feature.name)}.npy", feature.shape, feature.dtype
             )
             for feature in table_features(spec)
         }
-        valid = _array(path / "valid.npy", (steps,), "bool")
+        valid = joined(path, parts, "valid.npy", (), "bool")
         frames = {
-            feature.name: _frames(path, feature, info, episodes, steps, opener)
+            feature.name: _frames(path, feature, info, parts, episodes, opener)
             for feature in spec.features
             if feature.is_frame
         }
-        stats = read_json(path / "stats.json")
+        stats = read_json(path / info.get("stats", "stats.json"))
         return Store(
             path=path,
             spec=spec,
             digest=str(info["digest"]),
             episodes=episodes,
-            tasks=tasks,
+            tasks=index.tasks,
+            texts=index.texts,
             stats=_stats(stats["features"]),
             task_stats={task: _stats(each) for task, each in stats["tasks"].items()},
+            image_stats=_stats(stats.get("images", {})),
+            task_image_stats={
+                task: _stats(each) for task, each in stats.get("image_tasks", {}).items()
+            },
             tables=tables,
             valid=valid,
             frames=frames,
@@ -167,9 +181,10 @@ def _info(path: Path) -> dict[str, Any]:
     info = read_json(file)
     if not isinstance(info, dict) or info.get("format") != FORMAT:
         raise StoreError(f"{file}: this is no store of Deft.\nFix: give another folder.")
-    if info.get("version") != VERSION:
+    if info.get("version") not in READABLE:
         raise StoreError(
-            f"{file}: store version {info.get('version')}, this Deft reads version {VERSION}.\n"
+            f"{file}: store version {info.get('version')}, this Deft reads versions "
+            f"{' and '.join(map(str, READABLE))}.\n"
             "Fix: convert the data again, or use the Deft that wrote it."
         )
     if info.get("finished") is not True:
@@ -200,28 +215,18 @@ def is_shard(name: str) -> bool:
     return name.endswith(".bin")
 
 
-def _episodes(path: Path) -> tuple[EpisodeIndex, tuple[str, ...]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    file = path / "episodes.parquet"
-    try:
-        table = pq.read_table(file, memory_map=True, columns=list(_COLUMNS))
-        tasks = table["task"].combine_chunks().dictionary_encode()
-        if isinstance(tasks, pa.ChunkedArray):
-            tasks = tasks.combine_chunks()
-        index = EpisodeIndex(
-            ids=tuple(table["id"].to_pylist()),
-            start=table["start"].to_numpy(),
-            length=table["length"].to_numpy(),
-            task=tasks.indices.to_numpy(zero_copy_only=False).astype(np.int64),
-            split=np.asarray(table["split"].to_pylist(), np.str_),
-            source=tuple(table["source"].to_pylist()),
-            valid=table["valid"].to_numpy(),
-        )
-    except (OSError, KeyError, pa.ArrowException) as error:
-        raise StoreError(f"{file}: cannot be read.\nFound: {error}.\n{_AGAIN}") from error
-    return index, tuple(tasks.dictionary.to_pylist())
+def _episodes(index: Listed) -> EpisodeIndex:
+    return EpisodeIndex(
+        ids=index.ids,
+        start=index.start,
+        length=index.length,
+        task=index.task,
+        split=index.split,
+        source=index.source,
+        valid=index.valid,
+        wordings=index.wordings,
+        first_wording=index.first_wording,
+    )
 
 
 def _check_episodes(path: Path, episodes: EpisodeIndex, info: dict[str, Any]) -> None:
@@ -242,32 +247,22 @@ def _check_episodes(path: Path, episodes: EpisodeIndex, info: dict[str, Any]) ->
         )
 
 
-def _array(path: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray:
-    try:
-        array = np.load(path, mmap_mode="r")
-    except (OSError, ValueError, EOFError) as error:
-        raise StoreError(f"{path}: cannot be read.\nFound: {error}.\n{_AGAIN}") from error
-    if array.shape != shape or array.dtype != np.dtype(dtype):
-        raise StoreError(
-            f"{path}: wrong contents.\nFound: {array.dtype} of shape {array.shape}, wanted {dtype} "
-            f"of shape {shape}.\n{_AGAIN}"
-        )
-    return array
-
-
 def _frames(
     path: Path,
     feature: Feature,
     whole: dict[str, Any],
+    parts: Sequence[Part],
     episodes: EpisodeIndex,
-    steps: int,
-    opener: Callable[[Path], OpenFile] | None,
+    opener: Opener | None,
 ) -> FrameColumn:
     info = whole["frames"][feature.name]
-    folder = path / "frames" / file_name(feature.name)
-    offsets = _array(folder / "offsets.npy", (steps + 1,), "int64")
+    codec, levels = info["codec"], int(info.get("levels", 0))
+    folder = f"frames/{file_name(feature.name)}"
+    offsets = joined_offsets(path, parts, folder)
+    has_sums = whole["version"] > 1
+    sums = joined(path, parts, f"{folder}/sums.npy", (), "uint64") if has_sums else None
     shards = [(path / shard["file"], int(shard["first"])) for shard in info["shards"]]
-    first = np.asarray([row for _, row in shards] + [steps], np.int64)
+    first = np.asarray([row for _, row in shards] + [len(offsets) - 1], np.int64)
     rising = offsets[0] == 0 and bool((offsets[1:] > offsets[:-1]).all())
     sizes = [int(whole["files"][shard["file"]]["bytes"]) for shard in info["shards"]]
     fits = (
@@ -275,16 +270,16 @@ def _frames(
         and bool((first[1:] > first[:-1]).all())
         and np.array_equal(np.diff(offsets[first]), sizes)
     )
-    if info["codec"] == "raw" and rising:
+    if codec == "raw" and rising:
         size = feature.size * np.dtype(feature.dtype).itemsize
         fits = fits and bool((np.diff(offsets) == size).all())
-    if not (rising and fits) or info["codec"] not in ("jpeg", "raw"):
+    if not (rising and fits) or codec not in ("jpeg", "png", "raw"):
         raise StoreError(
-            f"{folder}/offsets.npy: does not fit the shards.\n"
+            f"{path}/{folder}/offsets.npy: does not fit the shards.\n"
             f"Found: {len(shards)} shards of {sum(sizes)} bytes, offsets up to {offsets[-1]}.\n"
             f"{_AGAIN}"
         )
-    return FrameColumn(feature, info["codec"], shards, offsets, episodes.describe, opener)
+    return FrameColumn(feature, codec, shards, offsets, episodes.describe, opener, levels, sums)
 
 
 def _stats(data: dict[str, Any]) -> dict[str, Stats]:

@@ -2,13 +2,13 @@
 
 The file is a row of blobs followed by a JSON record, its length and a mark:
 
-    pictures of camera 1 | its sizes | pictures of camera 2 | ... | tables | valid | record | tail
+    pictures of camera 1 | sizes | sums | histogram | camera 2 ... | tables | valid | record | tail
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,7 +17,9 @@ import numpy as np
 from deft.errors import StoreError
 from deft.spec import Episode, Spec
 from deft.store.codec import encoded_frames
+from deft.store.decoding import checksum, decode
 from deft.store.files import HashedFile, disk_refused, portable, sync_folder
+from deft.store.histograms import bins_of, count, is_sampled
 from deft.store.layout import FramePlan, table_features
 from deft.store.statistics import Moments, why_none
 
@@ -30,7 +32,13 @@ def staged_path(folder: Path, id_: str) -> Path:
     return folder / name[:2] / name
 
 
-def stage(folder: Path, episode: Episode, spec: Spec, plans: Mapping[str, FramePlan]) -> int:
+def stage(
+    folder: Path,
+    episode: Episode,
+    spec: Spec,
+    plans: Mapping[str, FramePlan],
+    instructions: Sequence[str] = (),
+) -> int:
     """Encode an episode into its file, which appears whole or not at all.
 
     Args:
@@ -38,6 +46,7 @@ def stage(folder: Path, episode: Episode, spec: Spec, plans: Mapping[str, FrameP
         episode: what to keep.
         spec: the store's contract.
         plans: how each camera is kept.
+        instructions: every wording of its task, where there are several.
 
     Returns:
         Bytes written.
@@ -55,7 +64,7 @@ def stage(folder: Path, episode: Episode, spec: Spec, plans: Mapping[str, FrameP
     _make_folder(path.parent)
     try:
         with HashedFile(beside) as file:
-            _write(file, episode, spec, plans, tables)
+            _write(file, episode, spec, plans, tables, _wordings(episode.task, instructions))
             file.finish()
         _publish(beside, path)
     finally:
@@ -86,6 +95,7 @@ def _write(
     spec: Spec,
     plans: Mapping[str, FramePlan],
     tables: dict[str, np.ndarray],
+    wordings: list[str],
 ) -> None:
     blobs: dict[str, list[int]] = {}
     kept_as_is: dict[str, int] = {}
@@ -95,25 +105,28 @@ def _write(
         file.write(data)
         blobs[key] = [begin, file.size - begin]
 
+    valid = _valid(episode)
     for name, plan in plans.items():
-        begin, own = file.size, 0
-        sizes: list[int] = []
-        frames = encoded_frames(episode.frames[name], plan, f"Episode '{episode.id}', '{name}'")
-        for data, is_own in frames:
+        begin = file.size
+        where = f"Episode '{episode.id}', '{name}'"
+        camera = _Pictures(plan, is_sampled(valid), where)
+        for data, is_own in encoded_frames(episode.frames[name], plan, where):
             file.write(data)
-            sizes.append(len(data))
-            own += is_own
+            camera.add(data)
+            kept_as_is[name] = kept_as_is.get(name, 0) + is_own
         blobs[f"frames/{name}"] = [begin, file.size - begin]
-        put(f"sizes/{name}", np.asarray(sizes, np.int64).tobytes())
-        kept_as_is[name] = own
+        put(f"sizes/{name}", np.asarray(camera.sizes, np.int64).tobytes())
+        put(f"sums/{name}", np.asarray(camera.sums, np.uint64).tobytes())
+        if camera.histogram is not None:
+            put(f"histogram/{name}", camera.histogram.tobytes())
     for name, table in tables.items():
         put(f"tables/{name}", table.tobytes())
-    valid = _valid(episode)
     put("valid", valid.tobytes())
     record = {
         "id": episode.id,
         "length": len(episode),
         "task": episode.task,
+        "instructions": wordings,
         "split": episode.split,
         "source": portable(episode.source),
         "valid": int(valid.sum()),
@@ -123,6 +136,36 @@ def _write(
     }
     tail = json.dumps(record, ensure_ascii=False, allow_nan=False).encode()
     file.write(tail + len(tail).to_bytes(8, "little") + _MARK)
+
+
+class _Pictures:
+    """What is noted of the pictures of one camera as they pass."""
+
+    def __init__(self, plan: FramePlan, sampled: np.ndarray, where: str) -> None:
+        self.sizes: list[int] = []
+        self.sums: list[int] = []
+        self.histogram: np.ndarray | None = None
+        """int64 `C bins` of the sampled pictures, as a reader decodes them."""
+        self._plan, self._sampled, self._where = plan, sampled, where
+        self._bins = bins_of(plan.stored)
+        self._scratch = np.empty(plan.stored.shape, plan.stored.dtype)
+        if self._bins is not None:
+            self.histogram = np.zeros((plan.stored.channels, self._bins.count), np.int64)
+
+    def add(self, data: bytes) -> None:
+        step = len(self.sizes)
+        self.sizes.append(len(data))
+        self.sums.append(checksum(data, self._plan.codec))
+        if self._bins is not None and self.histogram is not None and self._sampled[step]:
+            at = f"{self._where}, frame {step}"
+            decode(data, self._scratch, self._plan.codec, self._plan.levels, at)
+            self.histogram += count(self._scratch, self._bins)
+
+
+def _wordings(task: str, instructions: Sequence[str]) -> list[str]:
+    """Every wording once, the task first; none when there is no other."""
+    found = list(dict.fromkeys([task, *instructions]))
+    return found if len(found) > 1 else []
 
 
 def _valid(episode: Episode) -> np.ndarray:

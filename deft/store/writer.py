@@ -297,6 +297,16 @@ class Writer:
             "provenance": self._plan["provenance"],
             **found,
             "split": split,
+            "parts": [
+                {
+                    "folder": "",
+                    "episodes": found["episodes"],
+                    "steps": found["steps"],
+                    "split_from": split["from"],
+                    "provenance": self._plan["provenance"],
+                }
+            ],
+            "stats": "stats.json",
             "left_out": [
                 {"id": id_, "why": files.portable(self._left_out[id_])}
                 for id_ in order

@@ -18,7 +18,9 @@ def feature(dtype: str = "uint8", channels: int = 3, role: str = "image") -> Fea
 
 
 def test_the_config_survives_json() -> None:
-    config = WriteConfig(image_height=24, image_width=32, codec="raw", val_fraction=0.25)
+    config = WriteConfig(
+        image_height=24, image_width=32, codec="auto", codecs={"a/b": "png"}, val_fraction=0.25
+    )
     assert from_plain(WriteConfig, json.loads(json.dumps(to_plain(config)))) == config
 
 
@@ -30,21 +32,15 @@ def test_the_config_survives_json() -> None:
         {"quality": 101},
         {"val_fraction": 1.0},
         {"val_fraction": -0.1},
-        {"codec": "png"},
+        {"codec": "bmp"},
+        {"codecs": {"cam": "bmp"}},
+        {"raw_limit_mb": -1},
         {"shard_mb": 0},
     ],
 )
 def test_settings_out_of_range_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match="Fix:"):
         WriteConfig(**wrong)  # pyright: ignore[reportArgumentType]
-
-
-def test_what_jpeg_cannot_hold_stays_raw_with_the_reason() -> None:
-    assert plan_frames(feature(), WriteConfig()).codec == "jpeg"
-    for other in (feature("uint16", 1, "depth"), feature("uint8", 1), feature("uint8", 4)):
-        plan = plan_frames(other, WriteConfig())
-        assert plan.codec == "raw"
-        assert f"{other.dtype} with {other.channels}" in plan.to_json()["codec_reason"]
 
 
 def test_the_way_of_resizing_is_recorded() -> None:

@@ -62,7 +62,12 @@ SHARD = "frames/image/shard-00000.bin"
         (lambda p: (p / "store.json").unlink(), "folder without store.json"),
         (lambda p: (p / "store.json").write_text("{"), r"store\.json: cannot be read"),
         (edit("store.json", lambda d: d.update(format="x")), "no store of Deft"),
-        (edit("store.json", lambda d: d.update(version=2)), "version 2, this Deft reads version 1"),
+        (
+            edit("store.json", lambda d: d.update(version=3)),
+            "version 3, this Deft reads versions 1",
+        ),
+        (edit("store.json", lambda d: d["parts"][0].update(folder="../x")), "lacks something"),
+        (edit("store.json", lambda d: d["parts"][0].update(episodes=2)), "does not fit store.json"),
         (edit("store.json", lambda d: d.update(finished=False)), "unfinished"),
         (edit("store.json", lambda d: d.pop("files")), "list of files is missing"),
         (edit("store.json", lambda d: d.pop("spec")), "lacks something"),
@@ -78,6 +83,8 @@ SHARD = "frames/image/shard-00000.bin"
         (resized("episodes.parquet", b"x" * 64), r"episodes\.parquet: cannot be read"),
         (resized("frames/image/offsets.npy", npy(np.arange(19))), "does not fit the shards"),
         (resized("frames/image/offsets.npy", npy(np.zeros(19, "i8"))), "does not fit the shards"),
+        (lambda p: (p / "frames/image/offsets.npy").unlink(), r"offsets\.npy: missing"),
+        (resized("frames/image/sums.npy", npy(np.zeros(17, "u8"))), "wrong contents"),
         (resized("stats.json", b"{}"), "lacks something"),
     ],
 )

@@ -113,7 +113,7 @@ def test_what_has_none_says_why(tmp_path: Path) -> None:
 def test_too_many_tasks_have_none_of_their_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deft.store.packing.MOST_TASKS", 1)
+    monkeypatch.setattr("deft.store.overall.MOST_TASKS", 1)
     store.write(tmp_path / "s", MemorySource((4, 4, 4)), store.WriteConfig(val_fraction=0))
     assert store.open(tmp_path / "s").task_stats == {}
     assert "2 tasks" in store.files.read_json(tmp_path / "s/stats.json")["skipped"]["tasks"]
