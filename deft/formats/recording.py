@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from deft.errors import FormatError, ShapeError
-from deft.spec import Episode, EpisodeInfo, Problem, Spec
+from deft.spec import Episode, EpisodeInfo, Problem, Spec, findings
 
 _WIDER = {"int8": "int32", "int16": "int32", "uint32": "int64"}
 
@@ -76,51 +76,8 @@ def table_dtype(found: np.dtype, role: str, where: str) -> str:
     return _WIDER.get(found.name, found.name)
 
 
-def first_not_finite(array: np.ndarray) -> str:
-    """Where a table holds NaN or infinity first, as words; empty when it does not."""
-    if array.dtype.kind != "f" or np.isfinite(array).all():
-        return ""
-    step, *element = (int(i) for i in np.argwhere(~np.isfinite(array))[0])
-    place = f", element {', '.join(map(str, element))}" if element else ""
-    return f"step {step}{place} is {array[(step, *element)]}"
-
-
-def find_twins(actions: Iterable[tuple[EpisodeInfo, bytes]]) -> list[Problem]:
-    """Episodes that hold the same actions as an earlier one.
-
-    Twins within a split are named one by one; twins across splits are one finding, because then
-    the second split holds nothing new.
-
-    Args:
-        actions: every episode with a digest of its actions.
-    """
-    first: dict[bytes, EpisodeInfo] = {}
-    across: dict[tuple[str, str], list[str]] = {}
-    found: list[Problem] = []
-    for info, digest in actions:
-        twin = first.setdefault(digest, info)
-        if twin is info:
-            continue
-        if twin.split == info.split:
-            found.append(
-                Problem(
-                    episode=info.id,
-                    what=f"has the same actions as {twin.id}",
-                    effect="kept as it is; it counts twice",
-                )
-            )
-        else:
-            across.setdefault((twin.split, info.split), []).append(info.id)
-    for (one, other), ids in across.items():
-        found.append(
-            Problem(
-                episode="",
-                what=f"{len(ids)} episodes of split '{other}' hold the same actions as episodes "
-                f"of '{one}' ({ids[0]}, for one)",
-                effect=f"kept as they are; '{other}' is not held-out data",
-            )
-        )
-    return found
+first_not_finite = findings.first_not_finite
+find_twins = findings.twins
 
 
 def last_name(key: str, taken: Iterable[str]) -> str:

@@ -1,5 +1,6 @@
 """The contract that travels from the data set to the robot. Plain data, numpy only."""
 
+from deft.spec import findings
 from deft.spec.contract import Difference, Horizons, Spec, check, compare
 from deft.spec.episode import (
     ActionChunk,
@@ -16,6 +17,7 @@ from deft.spec.plain import from_plain, to_plain
 from deft.spec.resized import FILTERS, MODES, Resized
 from deft.spec.source import EpisodeInfo, Problem, Source
 from deft.spec.stats import Stats, mean_interval, wilson_interval
+from deft.spec.watch import CameraWatch
 
 __all__ = [
     "DTYPES",
@@ -25,6 +27,7 @@ __all__ = [
     "ActionChunk",
     "Actor",
     "ArrayFrames",
+    "CameraWatch",
     "Difference",
     "Episode",
     "EpisodeInfo",
@@ -41,6 +44,7 @@ __all__ = [
     "check_observation",
     "compare",
     "expect",
+    "findings",
     "from_plain",
     "mean_interval",
     "to_plain",
