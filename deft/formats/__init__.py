@@ -1,6 +1,6 @@
 """The door to recordings on disk: recognises a format, and reads it episode by episode."""
 
-from deft.formats.opening import FORMATS, open, recognise  # noqa: A004
+from deft.formats.opening import FORMATS, locate, open, options_of, recognise  # noqa: A004
 from deft.formats.recording import Recording
 from deft.formats.writers import WRITABLE, write
 from deft.formats.writing import DiskError, Writer
@@ -11,7 +11,9 @@ __all__ = [
     "DiskError",
     "Recording",
     "Writer",
+    "locate",
     "open",
+    "options_of",
     "recognise",
     "write",
 ]

@@ -21,7 +21,7 @@ from deft.formats import (
 )
 from deft.formats.bridge_trajectory import BridgeOptions
 from deft.formats.hdf5 import is_hdf5
-from deft.formats.options import NoOptions, build_options
+from deft.formats.options import NoOptions, build_options, option_names
 from deft.formats.recording import Recording
 
 
@@ -121,6 +121,8 @@ def open(  # noqa: A001
     format: str | None = None,  # noqa: A002
     fps: float | None = None,
     options: Mapping[str, Any] | None = None,
+    *,
+    keep_fps: bool = False,
 ) -> Recording:
     """Open a recording.
 
@@ -128,7 +130,10 @@ def open(  # noqa: A001
         path: a folder or file; also a folder around exactly one recording.
         format: a name in `FORMATS`; None recognises it.
         fps: ticks per second, for formats that do not hold it; without it the spec says 0.
-        options: settings of the format by name, as in `RobomimicOptions`; unknown ones are refused.
+        options: settings of the format by name, as in `RobomimicOptions`; unknown ones are
+            refused, and text is read as the setting's type.
+        keep_fps: stay with the recording's own tick rate where `fps` is another, instead of
+            refusing it.
 
     Returns:
         A `spec.Source`. Tables are checked, pictures are decoded only when they are asked for.
@@ -137,31 +142,53 @@ def open(  # noqa: A001
         FormatError: nothing known is there, or it is damaged.
         MissingPackageError: the format needs a package that is not installed.
     """
+    if fps is not None and not (math.isfinite(fps) and fps > 0):
+        raise FormatError(f"fps is {fps!r}.\nFix: give ticks per second above 0, or leave it out.")
+    format, path = locate(path, format)  # noqa: A001
+    adapter = _ADAPTERS[format]
+    settings = build_options(adapter.options, options, format)
+    given = () if adapter.options is NoOptions else (settings,)
+    recording = adapter.open(path, fps or 0.0, *given)
+    if fps and recording.spec.fps != fps and not keep_fps:
+        raise FormatError(
+            f"{path}: fps is {recording.spec.fps:g} in the recording itself.\n"
+            f"Found: {fps:g} was asked for.\nFix: leave fps out."
+        )
+    return recording
+
+
+def locate(path: str | Path, format: str | None = None) -> tuple[str, Path]:  # noqa: A002
+    """Format and place of a recording, without opening it.
+
+    Args:
+        path: as `open` takes it.
+        format: a name in `FORMATS`; None recognises it.
+
+    Returns:
+        The format's name, and the folder or file that is the recording.
+
+    Raises:
+        FormatError: nothing known is there, or the format has no such name.
+    """
     path = Path(path)
     if not os.access(path, os.R_OK):
         raise FormatError(
             f"{path}: there is nothing at this path, or it may not be read.\n"
             "Fix: correct the path or its permissions."
         )
-    if fps is not None and not (math.isfinite(fps) and fps > 0):
-        raise FormatError(f"fps is {fps!r}.\nFix: give ticks per second above 0, or leave it out.")
     if format is None:
-        format, path = _find(path)  # noqa: A001
-    elif format not in FORMATS:
+        return _find(path)
+    if format not in FORMATS:
         raise FormatError(
             f"There is no format '{format}'. {nearest(format, FORMATS)}\n"
             "Fix: correct the name, or leave it out."
         )
-    adapter = _ADAPTERS[format]
-    settings = build_options(adapter.options, options, format)
-    given = () if adapter.options is NoOptions else (settings,)
-    recording = adapter.open(path, fps or 0.0, *given)
-    if fps and recording.spec.fps != fps:
-        raise FormatError(
-            f"{path}: fps is {recording.spec.fps:g} in the recording itself.\n"
-            f"Found: {fps:g} was asked for.\nFix: leave fps out."
-        )
-    return recording
+    return format, path
+
+
+def options_of(format: str) -> tuple[str, ...]:  # noqa: A002
+    """Names of the options that the reader of a format takes."""
+    return option_names(_ADAPTERS[format].options)
 
 
 def _find(path: Path) -> tuple[str, Path]:
