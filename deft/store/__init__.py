@@ -2,48 +2,74 @@
 
 from deft.store import goals
 from deft.store.batch import Batch, Vary
+from deft.store.blocks import Blocks
 from deft.store.contents import StoreFrames, StoreSource, check, source
+from deft.store.dataset import Dataset, batches, seen
 from deft.store.files import DiskError
 from deft.store.frames import FrameColumn
 from deft.store.goals import GoalConfig
+from deft.store.growth import append, appender
 from deft.store.ingest import Progress, chosen_episodes, is_made_from, write
 from deft.store.keyed import Permutation
 from deft.store.layout import FramePlan, WriteConfig, is_store, plan_frames, stored_spec
 from deft.store.loader import Loader
+from deft.store.memory_cache import Kept, keep_pictures
 from deft.store.reader import EpisodeIndex, Store, open  # noqa: A004 - read as `store.open`
-from deft.store.sampler import Sampler
+from deft.store.remote import CacheConfig, open_remote, shards_together
+from deft.store.sampler import Order, Sampler, Shuffled
+from deft.store.strata import SAMPLINGS, Strata, order_of
+from deft.store.views import join, origin_of, view
 from deft.store.windows import WindowRows, Windows
 from deft.store.writer import Writer, WriteReport, tidy
 
 __all__ = [
+    "SAMPLINGS",
     "Batch",
+    "Blocks",
+    "CacheConfig",
+    "Dataset",
     "DiskError",
     "EpisodeIndex",
     "FrameColumn",
     "FramePlan",
     "GoalConfig",
+    "Kept",
     "Loader",
+    "Order",
     "Permutation",
     "Progress",
     "Sampler",
+    "Shuffled",
     "Store",
     "StoreFrames",
     "StoreSource",
+    "Strata",
     "Vary",
     "WindowRows",
     "Windows",
     "WriteConfig",
     "WriteReport",
     "Writer",
+    "append",
+    "appender",
+    "batches",
     "check",
     "chosen_episodes",
     "goals",
     "is_made_from",
     "is_store",
+    "join",
+    "keep_pictures",
     "open",
+    "open_remote",
+    "order_of",
+    "origin_of",
     "plan_frames",
+    "seen",
+    "shards_together",
     "source",
     "stored_spec",
     "tidy",
+    "view",
     "write",
 ]

@@ -9,10 +9,14 @@ import numpy as np
 from deft.errors import ConfigError, nearest
 from deft.spec import Feature
 from deft.store.goals import GoalConfig, draw
+from deft.store.keyed import below
 from deft.store.pictures import Pictures
 from deft.store.reader import Store
 from deft.store.ring import Seconds
 from deft.store.windows import Windows
+
+_WORDINGS = 0x7E87
+"""Keeps the draws of wordings apart from every other use of the same seed."""
 
 Allocate = Callable[[tuple[int, ...], str], np.ndarray]
 
@@ -45,6 +49,8 @@ class Batch:
     ends for good, and so does BridgeData's loader."""
     task: np.ndarray
     """int64 `B`, index into `Store.tasks`."""
+    text: np.ndarray
+    """int64 `B`, index into `Store.texts`: one of the wordings of the task, drawn per sample."""
     episode: np.ndarray
     """int64 `B`, number of the episode."""
     step: np.ndarray
@@ -170,6 +176,7 @@ class Assembler:
             reward=make((rows,), "float32"),
             mask=make((rows,), "float32"),
             task=make((rows,), "int64"),
+            text=make((rows,), "int64"),
             episode=make((rows,), "int64"),
             step=make((rows,), "int64"),
             draws=make((rows,), "int64"),
@@ -192,6 +199,9 @@ class Assembler:
         batch.episode[:] = rows.episode
         batch.step[:] = rows.step
         batch.task[:] = index.task[rows.episode]
+        said = index.first_wording[rows.episode]
+        count = index.first_wording[rows.episode + 1] - said
+        batch.text[:] = index.wordings[said + below(count, draws, self._seed, _WORDINGS)]
         batch.action_valid[:] = rows.action_valid
         batch.mask[:] = 1.0
         start, length = index.start[rows.episode], index.length[rows.episode]
@@ -210,6 +220,12 @@ class Assembler:
         vary = self._vary(batch)
         seconds.augment += time.perf_counter() - copied
         return Filling(cameras, vary)
+
+    def announce(self, positions: np.ndarray) -> None:
+        """Say which windows will be drawn before long, so that a remote store can fetch them."""
+        now = self._windows.rows(positions).obs[:, -1]
+        for name in {f.name for f in (*self._features, *self._goal_features)} & set(self._pictures):
+            self._pictures[name].ahead(now)
 
     def fill(self, filling: Filling, some: slice, seconds: Seconds) -> None:
         """Decode and augment the pictures of some rows of a batch."""

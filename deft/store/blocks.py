@@ -52,6 +52,11 @@ class Blocks:
                 found[these] = self._first[shard] + place - (ends[at] - self._count[shard])
         return found
 
+    @property
+    def windows_together(self) -> int:
+        """About how many windows are mixed at a time."""
+        return max(1, self._n * min(self._together, len(self._count)) // len(self._count))
+
     def _shards(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """The shards in the order of an epoch, and how many windows they and those before hold."""
         held = self._epoch

@@ -60,6 +60,8 @@ class Loader:
         keep: see above.
         start_step: number of the first batch, to resume.
         steps: how many batches; None goes on to the end of the sampler, if it has one.
+        announce: tell the store which pictures will be needed so many batches later; for remote
+            stores, whose shards then come in the background.
         allocate: (shape, dtype name) to array, called once per array of the ring; give one that
             returns page-locked memory when batches go to a GPU.
 
@@ -88,6 +90,7 @@ class Loader:
         keep: int = 1,
         start_step: int = 0,
         steps: int | None = None,
+        announce: int = 0,
         allocate: Allocate = np.empty,
     ) -> None:
         for name, value in (("threads", threads), ("prefetch", prefetch), ("keep", keep)):
@@ -105,7 +108,7 @@ class Loader:
             vary=vary,
             seed=sampler.seed,
         )
-        maker = _Maker(assembler, sampler, threads)
+        maker = _Maker(assembler, sampler, threads, announce)
         slots = range(prefetch + keep)
         maker.slots = [assembler.allocate(sampler.rows, allocate) for _ in slots]
         last = sampler.batches
@@ -161,7 +164,8 @@ class Loader:
 class _Maker:
     """Makes batches; holds no reference to the Loader, so that losing that one ends the threads."""
 
-    def __init__(self, assembler: Assembler, sampler: Batches, threads: int) -> None:
+    def __init__(self, assembler: Assembler, sampler: Batches, threads: int, announce: int) -> None:
+        self._announce = announce
         self._assembler = assembler
         self._sampler = sampler
         # Small pieces share the work evenly; each costs one turn of the lock.
@@ -171,6 +175,8 @@ class _Maker:
 
     def plan(self, number: int, slot: int, seconds: Seconds) -> int:
         """Everything of a batch but its pictures; returns how many pieces of those there are."""
+        if self._announce:
+            self._assembler.announce(self._sampler.batch(number + self._announce)[0])
         positions, draws = self._sampler.batch(number)
         batch = self.slots[slot].first(len(positions))
         filling = self._assembler.plan(batch, positions, draws, seconds)

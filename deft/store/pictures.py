@@ -21,6 +21,10 @@ class Pictures(Protocol):
         """
         ...
 
+    def ahead(self, rows: np.ndarray) -> None:
+        """Told which rows will be read before long."""
+        ...
+
 
 class Decoded:
     """Pictures read and decoded each time."""
@@ -41,6 +45,9 @@ class Decoded:
         for data, row, out in zip(stored, rows.tolist(), outs, strict=True):
             column.decode(data, row, out)
         seconds.decode += time.perf_counter() - read
+
+    def ahead(self, rows: np.ndarray) -> None:
+        self._column.ahead(rows)
 
 
 def decoded(columns: Mapping[str, FrameColumn]) -> dict[str, Pictures]:
