@@ -40,6 +40,42 @@ class EncodedFrames:
         blob = bytes(self.blobs[index])
         return blob if blob.startswith(_JPEG) else None
 
+    def reduced(self, height: int, width: int) -> "tuple[int, ReducedFrames] | None":
+        """The pictures at the smallest of 1/2, 1/4 and 1/8 that is not below this size.
+
+        A JPEG is decoded so for less: its transform is inverted at that scale, much like a mean
+        over blocks of pixels.
+
+        Returns:
+            2, 4 or 8, and the pictures; None when they are no JPEGs, or must not shrink so far.
+        """
+        if self.dtype != "uint8" or not len(self.blobs) or self.encoded(0) is None:
+            return None
+        for factor in (8, 4, 2):
+            if -(-self.shape[0] // factor) >= height and -(-self.shape[1] // factor) >= width:
+                return factor, ReducedFrames(self, factor)
+        return None
+
+
+@dataclass(frozen=True)
+class ReducedFrames:
+    """Pictures at a fraction of their size, sides rounded up; satisfies `spec.Frames`."""
+
+    frames: EncodedFrames
+    factor: int
+    """2, 4 or 8."""
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, index: int, /) -> np.ndarray:
+        step, whole = range(len(self))[index], self.frames
+        where = f"{whole.where}, step {step}"
+        return decode_reduced(whole.blobs[step], whole.shape, self.factor, where)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (self[step] for step in range(len(self)))
+
 
 def picture_size(data: bytes, where: str) -> tuple[int, int, int, str]:
     """Height, width, channels and dtype of a JPEG or PNG, from its header.
@@ -70,15 +106,7 @@ def decode_picture(data: bytes, shape: tuple[int, ...], dtype: str, where: str) 
     Raises:
         FormatError: the picture is damaged, or of another size or dtype than `shape` and `dtype`.
     """
-    *size, found_dtype = picture_size(data, where)
-    if tuple(size) != shape or found_dtype != dtype:
-        height, width, channels = shape
-        raise FormatError(
-            f"{where}: the picture should be height {height}, width {width}, {channels} channels, "
-            f"{dtype}.\n"
-            f"Found: height {size[0]}, width {size[1]}, {size[2]} channels, {found_dtype}.\n"
-            "Fix: correct the declared shape, or record the camera again at one size."
-        )
+    _check_header(data, shape, dtype, where)
     if data.startswith(_JPEG):
         import simplejpeg
 
@@ -98,6 +126,45 @@ def decode_picture(data: bytes, shape: tuple[int, ...], dtype: str, where: str) 
     if shape[2] == 3:
         picture = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
     return np.ascontiguousarray(picture.reshape(shape))
+
+
+def decode_reduced(data: bytes, shape: tuple[int, ...], factor: int, where: str) -> np.ndarray:
+    """One uint8 picture at 1/`factor` of its size `H W C`, sides rounded up.
+
+    JPEGs are inverted at that scale; other pictures are decoded whole and averaged.
+
+    Raises:
+        FormatError: as `decode_picture`.
+    """
+    height, width = -(-shape[0] // factor), -(-shape[1] // factor)
+    if data.startswith(_JPEG):
+        import simplejpeg
+
+        _check_header(data, shape, "uint8", where)
+        space = "GRAY" if shape[2] == 1 else "RGB"
+        try:
+            found = simplejpeg.decode_jpeg(data, space, min_height=height, min_width=width)
+        except ValueError as error:
+            raise _damaged(where, f"a JPEG of {len(data)} bytes: {error}") from error
+        if found.shape == (height, width, shape[2]):
+            return found
+    import cv2
+
+    picture = decode_picture(data, shape, "uint8", where)
+    found = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+    return found.reshape(height, width, shape[2])
+
+
+def _check_header(data: bytes, shape: tuple[int, ...], dtype: str, where: str) -> None:
+    *size, found_dtype = picture_size(data, where)
+    if tuple(size) != shape or found_dtype != dtype:
+        height, width, channels = shape
+        raise FormatError(
+            f"{where}: the picture should be height {height}, width {width}, {channels} channels, "
+            f"{dtype}.\n"
+            f"Found: height {size[0]}, width {size[1]}, {size[2]} channels, {found_dtype}.\n"
+            "Fix: correct the declared shape, or record the camera again at one size."
+        )
 
 
 def _damaged(where: str, found: str) -> FormatError:

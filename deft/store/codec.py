@@ -1,6 +1,7 @@
 """Pictures of an episode to the bytes that are kept."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,19 @@ from deft.store.layout import FramePlan
 from deft.transforms import resize
 
 
+def reduced(frames: Frames, plan: FramePlan) -> tuple[int, Frames]:
+    """The pictures to make stored ones of, and by how much they are smaller than recorded.
+
+    Frames may offer `reduced(height, width) -> tuple[int, Frames] | None`: a factor, and pictures
+    with sides divided by it, rounded up, that are not below this size and cost less to decode.
+    """
+    offered: Any = getattr(frames, "reduced", None)
+    found = None
+    if plan.may_reduce and offered is not None:
+        found = offered(plan.stored.height, plan.stored.width)
+    return found or (1, frames)
+
+
 def encoded_frames(frames: Frames, plan: FramePlan, where: str) -> Iterator[tuple[bytes, bool]]:
     """The stored bytes of every picture of one camera, in order, one in memory at a time.
 
@@ -21,7 +35,7 @@ def encoded_frames(frames: Frames, plan: FramePlan, where: str) -> Iterator[tupl
 
     Args:
         frames: the pictures; may offer `encoded(index) -> bytes | None`, a JPEG that decodes to
-            the same picture.
+            the same picture, and smaller ones: see `reduced`.
         plan: how they are kept.
         where: episode and camera, for messages.
 
@@ -33,6 +47,7 @@ def encoded_frames(frames: Frames, plan: FramePlan, where: str) -> Iterator[tupl
     """
     offered: Any = getattr(frames, "encoded", None)
     encoded: Callable[[int], bytes | None] = offered or (lambda _: None)
+    factor, frames = reduced(frames, plan)
     own = plan.codec == "jpeg" and not plan.resize and offered is not None
     pictures = None if own else iter(frames)
     scratch = np.empty(plan.stored.shape, plan.stored.dtype)
@@ -46,7 +61,7 @@ def encoded_frames(frames: Frames, plan: FramePlan, where: str) -> Iterator[tupl
             continue
         picture = next(pictures, None) if pictures is not None else frames[index]
         at = f"{where}, frame {index} of {count}"
-        yield _encode(_checked(picture, plan, at), plan, at), False
+        yield _encode(_checked(picture, plan, factor, at), plan, at), False
     if pictures is not None and next(pictures, None) is not None:
         raise StoreError(
             f"{where}: there are more pictures than the {count} it declares.\n"
@@ -63,8 +78,11 @@ def _is_plain(data: bytes) -> bool:
     return colour in ("YCbCr", "RGB", "Gray")
 
 
-def _checked(picture: np.ndarray | None, plan: FramePlan, where: str) -> np.ndarray:
+def _checked(picture: np.ndarray | None, plan: FramePlan, factor: int, where: str) -> np.ndarray:
     feature = plan.source
+    if factor > 1:
+        height, width, channels = feature.shape
+        feature = replace(feature, shape=(-(-height // factor), -(-width // factor), channels))
     if picture is None:
         raise StoreError(
             f"{where}: the pictures end before it.\nFix: repair the recording, or leave it out."

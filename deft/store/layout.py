@@ -39,7 +39,9 @@ class WriteConfig:
     resize: Literal["squash", "pad", "crop"] = "squash"
     """What becomes of the aspect ratio: let it change, add black bars, or cut the middle out."""
     resize_filter: Literal["auto", "area", "linear", "nearest", "lanczos", "cubic"] = "auto"
-    """Interpolation; `auto` averages the area when shrinking, and is linear when enlarging."""
+    """Interpolation; `auto` averages the area when shrinking, and is linear when enlarging. It also
+    lets JPEGs be decoded at 1/2, 1/4 or 1/8 first, where that is not below the size wanted: pixels
+    differ by about 1 of 255, for half the time. `area` decodes them whole."""
     codec: Codec = "jpeg"
     """`jpeg` (lossy, 4:2:0), `raw`, `png` (lossless), or `auto`: raw where all pictures of a camera
     take at most `raw_limit_mb`, else jpeg. What jpeg may not hold, as depth and saliency, is png;
@@ -95,6 +97,8 @@ class FramePlan:
     """Why it is this codec; empty when exactly this was asked for."""
     levels: int = 0
     """When above 0, whole numbers 0 to `levels` stand for float32 from 0 to 1."""
+    may_reduce: bool = False
+    """Whether JPEGs may be decoded at a fraction of their size first; see `codec.reduced`."""
 
     def to_json(self) -> dict[str, Any]:
         data: dict[str, Any] = {"codec": self.codec}
@@ -124,7 +128,16 @@ def plan_frames(feature: Feature, config: WriteConfig, steps: int | None = None)
     resize = stored.resized[-1] if stored is not feature else None
     choice = choose(stored, config, steps)
     return FramePlan(
-        feature, stored, choice.codec, config.quality, resize, choice.why, choice.levels
+        feature,
+        stored,
+        choice.codec,
+        config.quality,
+        resize,
+        choice.why,
+        choice.levels,
+        may_reduce=config.resize_filter == "auto"
+        and resize is not None
+        and resize.filter == "area",
     )
 
 

@@ -271,6 +271,7 @@ class _Camera:
         self._shards: list[dict[str, Any]] = []
         self._shard: HashedFile | None = None
         self._as_is = 0
+        self._reduced: dict[str, int] = {}
 
     def __enter__(self) -> "_Camera":
         return self
@@ -306,6 +307,9 @@ class _Camera:
         self._at += size
         self._frames += len(sizes)
         self._as_is += staged.record["as_is"][name]
+        factor = staged.record.get("reduced", {}).get(name, 1)
+        if factor > 1:
+            self._reduced[f"1/{factor}"] = self._reduced.get(f"1/{factor}", 0) + len(sizes)
 
     def finish(self) -> dict[str, Any]:
         """Close the last shard; returns what store.json says of the camera."""
@@ -322,6 +326,8 @@ class _Camera:
         found = {**self._plan.to_json(), "shards": self._shards}
         if self._as_is:
             found["kept_as_is"] = self._as_is
+        if self._reduced:  # how many JPEGs were decoded at which scale, before they were resized
+            found["decoded_at"] = dict(sorted(self._reduced.items()))
         return found
 
     def _end_shard(self) -> None:

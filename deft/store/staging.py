@@ -16,7 +16,7 @@ import numpy as np
 
 from deft.errors import StoreError
 from deft.spec import Episode, Spec
-from deft.store.codec import encoded_frames
+from deft.store.codec import encoded_frames, reduced
 from deft.store.decoding import checksum, decode
 from deft.store.files import HashedFile, disk_refused, portable, sync_folder
 from deft.store.histograms import bins_of, count, is_sampled
@@ -99,6 +99,7 @@ def _write(
 ) -> None:
     blobs: dict[str, list[int]] = {}
     kept_as_is: dict[str, int] = {}
+    factors: dict[str, int] = {}
 
     def put(key: str, data: bytes) -> None:
         begin = file.size
@@ -110,6 +111,7 @@ def _write(
         begin = file.size
         where = f"Episode '{episode.id}', '{name}'"
         camera = _Pictures(plan, is_sampled(valid), where)
+        factors[name] = reduced(episode.frames[name], plan)[0]
         for data, is_own in encoded_frames(episode.frames[name], plan, where):
             file.write(data)
             camera.add(data)
@@ -132,6 +134,7 @@ def _write(
         "valid": int(valid.sum()),
         "moments": _moments(tables, valid, spec),
         "as_is": kept_as_is,
+        "reduced": factors,
         "blobs": blobs,
     }
     tail = json.dumps(record, ensure_ascii=False, allow_nan=False).encode()

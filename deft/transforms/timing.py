@@ -37,6 +37,12 @@ class PickedFrames:
         offered = getattr(self.frames, "encoded", None)
         return offered(self.steps[index]) if offered else None
 
+    def reduced(self, height: int, width: int) -> "tuple[int, PickedFrames] | None":
+        """Smaller pictures, and by how much, where the camera offers them; see `EncodedFrames`."""
+        offered = getattr(self.frames, "reduced", None)
+        found = offered(height, width) if offered else None
+        return None if found is None else (found[0], PickedFrames(found[1], self.steps))
+
 
 @dataclass(frozen=True, kw_only=True)
 class LatencyShift:

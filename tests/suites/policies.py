@@ -13,6 +13,9 @@ from deft import nn, policies
 from deft.errors import ShapeError
 from deft.spec import Feature, Spec, Stats, from_plain, to_plain
 
+LANGUAGE = 6
+"""Numbers of a sentence's vector."""
+
 
 def arm_spec(*cameras: str, state: bool = True) -> Spec:
     """A small arm with an angle that wraps around, two commands, and tiny pictures."""
@@ -29,6 +32,7 @@ def arm_spec(*cameras: str, state: bool = True) -> Spec:
                 names=("reach", "height", "wrist"),
             )
         )
+    features.append(Feature(name="task", role="language", shape=(), dtype="str"))
     features.append(Feature(name="action", role="action", shape=(2,), dtype="float32", unit="mm"))
     return Spec(features=tuple(features), fps=10.0)
 
@@ -47,6 +51,23 @@ def arm_batch(spec: Spec, rows: int, seed: int = 0) -> nn.Batch:
     assert spec.horizons is not None
     make = torch.Generator().manual_seed(seed)
     ticks, chunk = spec.horizons.obs_horizon, spec.horizons.pred_horizon
+    obs = _observe(spec, rows, ticks, make)
+    valid = torch.arange(chunk)[None, :] < torch.randint(1, chunk + 1, (rows, 1), generator=make)
+    goals = [feature.name.removeprefix(nn.GOAL) for feature in spec.role("goal")]
+    reached = torch.rand(rows, generator=make) < 0.2
+    return nn.Batch(
+        obs=obs,
+        action=solution(obs, rows, chunk),
+        action_valid=valid,
+        goal={name: _observe(spec, rows, 1, make)[name][:, 0] for name in goals},
+        language=torch.randn(rows, LANGUAGE, generator=make),
+        next_obs=_observe(spec, rows, ticks, make),
+        reward=torch.where(reached, 0.0, -1.0),
+        mask=torch.ones(rows),
+    )
+
+
+def _observe(spec: Spec, rows: int, ticks: int, make: torch.Generator) -> dict[str, torch.Tensor]:
     obs: dict[str, torch.Tensor] = {}
     for camera in spec.role("image"):
         shape = (rows, ticks, *camera.shape)
@@ -55,8 +76,7 @@ def arm_batch(spec: Spec, rows: int, seed: int = 0) -> nn.Batch:
         unit = torch.rand(rows, ticks, 3, generator=make)
         low, high = torch.tensor((0.0, -0.01, -3.0)), torch.tensor((1.0, 0.01, 3.0))
         obs["state"] = low + (high - low) * unit
-    valid = torch.arange(chunk)[None, :] < torch.randint(1, chunk + 1, (rows, 1), generator=make)
-    return nn.Batch(obs=obs, action=solution(obs, rows, chunk), action_valid=valid)
+    return obs
 
 
 def solution(obs: dict[str, torch.Tensor], rows: int, chunk: int) -> torch.Tensor:
@@ -77,13 +97,21 @@ def draws(rows: int, seed: int = 0, first: int = 0) -> nn.Draws:
 
 def rows_of(batch: nn.Batch, rows: Any) -> nn.Batch:
     """Some rows of a batch, without the actions."""
-    return nn.Batch(obs={name: values[rows] for name, values in batch.obs.items()})
+    return nn.Batch(
+        obs={name: values[rows] for name, values in batch.obs.items()},
+        goal={name: values[rows] for name, values in batch.goal.items()},
+        language=None if batch.language is None else batch.language[rows],
+    )
 
 
 class PolicyChecks:
     """Subclass with a small `config`; the tests are for every policy alike."""
 
     config: Any
+    longest = 8
+    """Largest chunk that the policy can predict."""
+    steps = 190
+    """Steps of training after which it has learned."""
 
     @pytest.fixture(autouse=True)
     def one_thread(self) -> Iterator[None]:
@@ -131,7 +159,7 @@ class PolicyChecks:
         config = replace(
             self.config,
             obs_horizon=obs_horizon,
-            pred_horizon=pred_horizon,
+            pred_horizon=min(pred_horizon, self.longest),
             action_horizon=1,
             periodic=("wrist",) if state else (),
         )
@@ -152,7 +180,7 @@ class PolicyChecks:
         assert unreached == []
         with torch.no_grad():
             chunk = policy.predict(rows_of(arm_batch(policy.spec, 4), slice(None)), draws(4))
-        assert chunk.shape == (4, pred_horizon, 2)
+        assert chunk.shape == (4, config.pred_horizon, 2)
         assert torch.isfinite(chunk).all()
 
     @torch.no_grad()
@@ -206,7 +234,7 @@ class PolicyChecks:
 
     def test_it_learns(self) -> None:
         policy = self.build()
-        self.train(policy, 190)
+        self.train(policy, self.steps)
         policy.eval()
         batch = arm_batch(policy.spec, 200, seed=10_000)
         assert batch.action is not None
@@ -223,8 +251,8 @@ class PolicyChecks:
         free = policy.predict(batch, draws(3))
         prefix = policies.Prefix(
             actions=free + 10.0,
-            delay=torch.tensor([0, 1, 2]),
-            known=torch.tensor([0, 2, 4]),
+            delay=torch.tensor([0, 1, min(2, self.longest)]),
+            known=torch.tensor([0, min(2, self.longest), min(4, self.longest)]),
         )
         held = policy.predict(batch, draws(3), prefix)
         assert held.shape == free.shape
