@@ -1,9 +1,11 @@
 """Blocks that policies are made of."""
 
 from deft.nn import augment_plan
+from deft.nn.action_head import ActionHead, ActionHeadConfig
 from deft.nn.augment import Augment
 from deft.nn.augment_plan import AugmentConfig
 from deft.nn.device import pick_device
+from deft.nn.diffusion import Diffusion, FourierFeatures, NoiseSchedule, betas
 from deft.nn.draws import Draws
 from deft.nn.flow import (
     TIMES,
@@ -16,49 +18,75 @@ from deft.nn.flow import (
     time_features,
     towards,
 )
-from deft.nn.heads import GaussianHead, Std, gaussian_nll
-from deft.nn.images import BasicBlock, ResNet18, SmallCNN, SpatialSoftmax
-from deft.nn.inputs import Batch, Inputs, number_features, to_unit
-from deft.nn.loss import masked_mean
-from deft.nn.mlp import MLP, ResidualBlock
+from deft.nn.heads import GaussianHead, Std, gaussian_nll, squashed_nll
+from deft.nn.image_encoder import ImageEncoder, ImageNet
+from deft.nn.images import BasicBlock, ResNet18, SmallCNN
+from deft.nn.inputs import GOAL, Batch, Inputs, number_features, to_unit
+from deft.nn.loss import masked_mean, next_rows, row_mean
+from deft.nn.mlp import MLP, ResidualBlock, Trunk
+from deft.nn.noise_net import MLPResNet
 from deft.nn.normalizer import MODES, Normalizer
-from deft.nn.observe import ObsEncoder, ObsEncoderConfig
+from deft.nn.observe import Encoded, ObsEncoder, ObsEncoderConfig
 from deft.nn.optim import Objective, OptimConfig, lr_factor, parameter_groups
+from deft.nn.pooling import Pool, SpatialEmbeddings, SpatialSoftmax
+from deft.nn.resnet_bridge import BridgeResNet, FiLM
+from deft.nn.targets import follow, frozen_copy
 
 __all__ = [
+    "GOAL",
     "MLP",
     "MODES",
     "TIMES",
+    "ActionHead",
+    "ActionHeadConfig",
     "Augment",
     "AugmentConfig",
     "BasicBlock",
     "Batch",
+    "BridgeResNet",
+    "Diffusion",
     "Draws",
+    "Encoded",
+    "FiLM",
+    "FourierFeatures",
     "GaussianHead",
+    "ImageEncoder",
+    "ImageNet",
     "Inputs",
+    "MLPResNet",
+    "NoiseSchedule",
     "Normalizer",
     "Objective",
     "ObsEncoder",
     "ObsEncoderConfig",
     "OptimConfig",
+    "Pool",
     "ResNet18",
     "ResidualBlock",
     "SmallCNN",
+    "SpatialEmbeddings",
     "SpatialSoftmax",
     "Std",
+    "Trunk",
     "Velocity",
     "augment_plan",
+    "betas",
     "euler",
+    "follow",
+    "frozen_copy",
     "gaussian_nll",
     "guide",
     "interpolate",
     "lr_factor",
     "masked_mean",
+    "next_rows",
     "number_features",
     "parameter_groups",
     "pick_device",
     "prefix_weights",
+    "row_mean",
     "sample_times",
+    "squashed_nll",
     "time_features",
     "to_unit",
     "towards",

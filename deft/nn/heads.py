@@ -4,13 +4,19 @@ import math
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from deft.nn.draws import Draws
 
 Std = Literal["fixed", "learned", "state"]
 """Standard deviation: always 1, one learned number per output, or a function of the input."""
 
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
+
+_EDGE = 1.0 - 1e-6
+"""How near to -1 and 1 a demonstrated value of a squashed distribution may be."""
 
 
 class GaussianHead(nn.Module):
@@ -50,3 +56,24 @@ def gaussian_nll(
     """Negative log density of `value`, element by element."""
     scaled = (value - mean) * torch.exp(-log_std)
     return 0.5 * scaled**2 + log_std + 0.5 * math.log(2.0 * math.pi)
+
+
+def squashed_nll(
+    mean: Float[Tensor, "*any"], log_std: Float[Tensor, "*any"], value: Float[Tensor, "*any"]
+) -> Float[Tensor, "*any"]:
+    """Negative log density of `value` under the tanh of a normal, element by element.
+
+    Values are taken to lie between -1 and 1; what does not is moved to the edge, where the
+    density is finite. Source: Haarnoja et al. 2018, arXiv:1801.01290, appendix C.
+    """
+    before = torch.atanh(value.clamp(-_EDGE, _EDGE))
+    # log(1 - tanh(u)^2), without cancellation for large u.
+    slope = 2.0 * (math.log(2.0) - before - F.softplus(-2.0 * before))
+    return gaussian_nll(mean, log_std, before) + slope
+
+
+def sample(
+    mean: Float[Tensor, "B ..."], log_std: Float[Tensor, "B ..."], draws: Draws, name: str
+) -> Float[Tensor, "B ..."]:
+    """A value of each normal distribution; differentiable in mean and deviation."""
+    return mean + log_std.exp() * draws.normal(name, *mean.shape[1:])

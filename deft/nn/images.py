@@ -1,14 +1,10 @@
-"""Networks from a picture to a map of features, and from a map to a vector."""
+"""Networks from a picture to a map of features."""
 
 from itertools import pairwise
-from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-
-ImageNet = Literal["cnn", "resnet18"]
-Pool = Literal["average", "spatial_softmax"]
 
 
 class SmallCNN(nn.Module):
@@ -95,30 +91,6 @@ class BasicBlock(nn.Module):
         y = torch.relu(self.bn1(self.conv1(x)))  # B D Hf Wf
         y = self.bn2(self.conv2(y))  # B D Hf Wf
         return torch.relu(y + self.downsample(x))  # B D Hf Wf
-
-
-class SpatialSoftmax(nn.Module):
-    """Where on the picture each of `keypoints` learned patterns is.
-
-    A 1x1 convolution gives one heat map per keypoint, a softmax over its cells a distribution,
-    and its mean the position, from -1 to 1 across the map. Source: Levine et al. 2016,
-    arXiv:1504.00702, section 5.1.
-    """
-
-    def __init__(self, inputs: int, keypoints: int) -> None:
-        super().__init__()
-        self.heat = nn.Conv2d(inputs, keypoints, 1)
-        self.outputs = 2 * keypoints
-
-    def forward(self, x: Float[Tensor, "B D Hf Wf"]) -> Float[Tensor, "B out"]:
-        """Horizontal positions of all keypoints, then vertical ones."""
-        heat = self.heat(x)  # B K Hf Wf
-        weights = heat.flatten(2).softmax(-1).view_as(heat)  # B K Hf Wf
-        down = torch.linspace(-1.0, 1.0, heat.shape[2], device=x.device, dtype=x.dtype)  # Hf
-        across = torch.linspace(-1.0, 1.0, heat.shape[3], device=x.device, dtype=x.dtype)  # Wf
-        horizontal = (weights.sum(2) * across).sum(-1)  # B K
-        vertical = (weights.sum(3) * down).sum(-1)  # B K
-        return torch.cat((horizontal, vertical), -1)  # B 2K
 
 
 def _norm(channels: int) -> nn.GroupNorm:

@@ -9,7 +9,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
-from deft.errors import ConfigError, ShapeError, nearest
+from deft.errors import ConfigError, ShapeError, SpecError, nearest
 from deft.nn.normalizer import Normalizer
 from deft.spec import Feature, Spec, Stats
 
@@ -25,7 +25,15 @@ class Batch:
     action_valid: Bool[Tensor, "B Tp"] | None = None
     """False where the demonstration had ended or must not be learned from."""
     goal: dict[str, Tensor] = field(default_factory=dict)
-    """By feature name, as `obs` without the To axis."""
+    """By name of the observed feature, as `obs` without the To axis."""
+    language: Float[Tensor, "B L"] | None = None
+    """What to do, as the vector of a sentence."""
+    next_obs: dict[str, Tensor] = field(default_factory=dict)
+    """As `obs`, one tick later; for policies that learn values."""
+    reward: Float[Tensor, " B"] | None = None
+    """Of the step from `obs` to `next_obs`: 0 where that reaches the goal, -1 otherwise."""
+    mask: Float[Tensor, " B"] | None = None
+    """1 where the value of `next_obs` counts, 0 where the episode ended for good."""
     task: tuple[str, ...] = ()
     """What to do, one text per row; empty when the policy takes no language."""
 
@@ -42,12 +50,27 @@ class Batch:
             )
         return self.action
 
+    def need(self, *names: str) -> None:
+        """Raises `ShapeError` when the actions, or a field named here, are not set."""
+        self.demonstrated()
+        for name in names:
+            if getattr(self, name) is None or getattr(self, name) == {}:
+                raise ShapeError(
+                    f"A batch without `{name}` cannot teach this policy.\n"
+                    f"Found: {', '.join(self.obs)}.\nFix: load it with what the policy takes."
+                )
+
+
+GOAL = "goal."
+"""What the name of a goal in a contract begins with; the rest is the observed feature's name."""
+
 
 class Inputs(nn.Module):
-    """Makes network inputs of a batch's observations.
+    """Makes network inputs of a batch's observations and goals.
 
-    Numbers are normalised; elements named in `periodic` become sine and cosine instead, taken in
-    radians unless their feature's unit is `deg`. Pictures become 0 to 1.
+    Numbers are normalised, those of a goal like the feature that it is a goal for; elements named
+    in `periodic` become sine and cosine instead, taken in radians unless their feature's unit is
+    `deg`. Pictures become 0 to 1.
 
     Features go in order of their names, since the order within a contract means nothing.
 
@@ -60,7 +83,7 @@ class Inputs(nn.Module):
 
     Raises:
         ConfigError: `periodic` names nothing that the policy observes.
-        SpecError: statistics are missing or of another size.
+        SpecError: statistics are missing or of another size, or a goal is for nothing observed.
     """
 
     def __init__(
@@ -80,15 +103,37 @@ class Inputs(nn.Module):
                     f"{nearest(name, sorted(known))}\nFix: correct the name, or leave it out."
                 )
         self.cameras = sorted(spec.role("image"), key=lambda camera: camera.name)
+        goals = {feature.name.removeprefix(GOAL) for feature in spec.role("goal")}
+        seen = {feature.name for feature in (*numbers, *self.cameras)}
+        if goals - seen:
+            raise SpecError(
+                f"Goals for features that are not observed: {', '.join(sorted(goals - seen))}.\n"
+                f"Fix: observe them too, or name goals among {', '.join(sorted(seen))}."
+            )
+        self.goal_cameras = frozenset(c.name for c in self.cameras if c.name in goals)
+        """Names of the cameras whose picture of the goal is seen."""
         self.normalizer = Normalizer(numbers, stats, modes)
         self._reads = [_Read.of(feature, periodic) for feature in numbers]
-        self.state_size = sum(len(read.plain) + 2 * len(read.wrapping) for read in self._reads)
+        self._goal_reads = [read for read in self._reads if read.name in goals]
+        self.state_size = sum(read.size for read in self._reads)
         """P: numbers per tick that enter the network; 0 when there are only pictures."""
+        self.goal_size = sum(read.size for read in self._goal_reads)
+        """G: numbers of the goal that enter the network."""
 
     def states(self, obs: Mapping[str, Tensor]) -> Float[Tensor, "B To P"]:
         """All numbers of each tick, features in order of their names; needs at least one."""
+        return self._numbers(self._reads, obs)
+
+    def goals(self, goal: Mapping[str, Tensor]) -> Float[Tensor, "B G"]:
+        """All numbers of the goal, features in order of their names; needs at least one."""
+        ticks = {read.name: goal[read.name][:, None] for read in self._goal_reads}
+        return self._numbers(self._goal_reads, ticks)[:, 0]
+
+    def _numbers(
+        self, reads: Sequence["_Read"], obs: Mapping[str, Tensor]
+    ) -> Float[Tensor, "B To P"]:
         parts: list[Tensor] = []
-        for read in self._reads:
+        for read in reads:
             physical = obs[read.name].float()  # B To ...
             values = self.normalizer(read.name, physical).flatten(2)  # B To D
             if read.wrapping:
@@ -100,6 +145,14 @@ class Inputs(nn.Module):
     def pictures(self, obs: Mapping[str, Tensor]) -> dict[str, Float[Tensor, "B To C H W"]]:
         """Pictures by camera, 0 to 1."""
         return {camera.name: to_unit(obs[camera.name]) for camera in self.cameras}
+
+    def goal_pictures(self, goal: Mapping[str, Tensor]) -> dict[str, Float[Tensor, "B C H W"]]:
+        """Pictures of the goal by camera, 0 to 1."""
+        return {
+            camera.name: to_unit(goal[camera.name][:, None])[:, 0]
+            for camera in self.cameras
+            if camera.name in self.goal_cameras
+        }
 
 
 def to_unit(picture: UInt8[Tensor, "B To H W C"]) -> Float[Tensor, "B To C H W"]:
@@ -121,6 +174,10 @@ class _Read:
     wrapping: list[int]
     radians: float
     """Size of the feature's unit of angle."""
+
+    @property
+    def size(self) -> int:
+        return len(self.plain) + 2 * len(self.wrapping)
 
     @staticmethod
     def of(feature: Feature, periodic: Sequence[str]) -> "_Read":

@@ -1,5 +1,9 @@
 """Networks of fully connected layers."""
 
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -59,3 +63,42 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch D"]:
         return x + self.layers(x)
+
+
+class Trunk(nn.Module):
+    """Fully connected layers, each followed by dropout, LayerNorm on request, and SiLU.
+
+    Xavier-uniform weights and no bias to begin with, as in BridgeData V2's networks; the last
+    layer is activated too.
+
+    Args:
+        inputs: size of the last axis that comes in.
+        hidden: sizes of the layers.
+        dropout: probability of zeroing a value of a layer, before its activation.
+        layer_norm: LayerNorm between dropout and activation.
+    """
+
+    def __init__(
+        self, inputs: int, hidden: Sequence[int], dropout: float = 0.0, layer_norm: bool = False
+    ) -> None:
+        super().__init__()
+        self._dropout = dropout
+        sizes = (inputs, *hidden)
+        layers = [nn.Linear(come, go) for come, go in pairwise(sizes)]
+        self.layers = nn.ModuleList(layers)
+        self.norms = nn.ModuleList(nn.LayerNorm(go, eps=1e-6) for go in hidden if layer_norm)
+        self.outputs = sizes[-1]
+        for layer in layers:
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(
+        self, x: Float[Tensor, "*batch D"], drop: bool = True
+    ) -> Float[Tensor, "*batch out"]:
+        """`drop=False` leaves dropout out, in training too."""
+        for i, layer in enumerate(self.layers):
+            x = F.dropout(layer(x), self._dropout, self.training and drop)
+            if self.norms:
+                x = self.norms[i](x)
+            x = F.silu(x)
+        return x

@@ -9,6 +9,8 @@ from torch import nn
 
 from deft.errors import ConfigError
 
+Schedule = Literal["cosine", "linear", "constant"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
@@ -26,7 +28,7 @@ class OptimConfig:
     """Added to the root of the running square."""
     warmup_steps: int = 500
     """Optimiser steps over which the rate rises from 0 to `lr`."""
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    schedule: Schedule = "cosine"
     """How the rate falls to 0 after the warm-up; `constant` does not."""
     decay_steps: int | None = None
     """Step at which the rate reaches 0; null takes the length of the training."""
@@ -58,10 +60,17 @@ class Objective:
     Args:
         name: key of the loss in what `Policy.losses` returns.
         groups: for a torch optimiser: `params`, `lr` (the peak) and `weight_decay` each.
+        schedule: how its rate changes, where that is not as `OptimConfig` says.
     """
 
-    def __init__(self, name: str, groups: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(
+        self,
+        name: str,
+        groups: Sequence[Mapping[str, Any]],
+        schedule: Schedule | None = None,
+    ) -> None:
         self.name = name
+        self.schedule = schedule
         self._groups = tuple(dict(group) for group in groups)
 
     @property
@@ -71,24 +80,28 @@ class Objective:
         return [dict(group) for group in self._groups]
 
 
-def lr_factor(config: OptimConfig, step: int, total_steps: int) -> float:
+def lr_factor(
+    config: OptimConfig, step: int, total_steps: int, schedule: Schedule | None = None
+) -> float:
     """Learning rate at optimiser step `step` (from 0), as a share of its peak.
 
     Args:
         config: shape of the schedule.
         step: steps done so far.
         total_steps: steps of the whole training; the rate ends there unless `decay_steps` is set.
+        schedule: instead of the one in `config`.
 
     Returns:
         From 0 to 1; 0 from the end of the decay on.
     """
     if step < config.warmup_steps:
         return step / config.warmup_steps
-    if config.schedule == "constant":
+    shape = schedule or config.schedule
+    if shape == "constant":
         return 1.0
     end = total_steps if config.decay_steps is None else config.decay_steps
     done = min((step - config.warmup_steps) / max(end - config.warmup_steps, 1), 1.0)
-    return 1.0 - done if config.schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * done))
+    return 1.0 - done if shape == "linear" else 0.5 * (1.0 + math.cos(math.pi * done))
 
 
 def parameter_groups(

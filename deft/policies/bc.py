@@ -7,7 +7,6 @@ one mode, so where people act in several ways, `flow` does better.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -30,7 +29,7 @@ from deft.nn import (
     parameter_groups,
 )
 from deft.policies.contract import normalizer_modes
-from deft.policies.interface import Policy, Prefix
+from deft.policies.interface import Policy, Prefix, keep_committed
 from deft.spec import Horizons, Spec, Stats
 
 
@@ -117,14 +116,10 @@ class BC(Policy):
     ) -> Float[Tensor, "B Tp A"]:
         mean, _ = self._distribution(batch)  # B Tp A
         chunk = self.normalizer.inverse(self.action.name, mean)  # B Tp A
-        if prefix is not None:
-            # There is one answer per observation, so nothing can be steered: the rows that will
-            # run anyway are handed back, and the seam behind them is the caller's to blend.
-            chunk = torch.where(prefix.committed()[..., None], prefix.actions, chunk)
-        return chunk
+        return keep_committed(chunk, prefix)
 
     def objectives(self, optim: OptimConfig) -> dict[str, Objective]:
-        groups = parameter_groups(self, optim, (self.encoder.images,))
+        groups = parameter_groups(self, optim, self.encoder.image_networks)
         return {"loss": Objective("loss", groups)}
 
     def after_step(self) -> None:

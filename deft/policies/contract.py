@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from deft.errors import ConfigError, SpecError, nearest
+from deft.nn import GOAL, ObsEncoderConfig
 from deft.spec import Feature, Horizons, Spec
 
 OBSERVED_ROLES = ("image", "state", "other")
@@ -43,12 +44,40 @@ def contract(config: Any, data_spec: Spec, observations: Sequence[str] | None = 
         )
     for feature in chosen:
         _check(feature)
+    asked = (*_goals(config, chosen), *_language(config, data_spec))
     horizons = Horizons(
         obs_horizon=config.obs_horizon,
         pred_horizon=config.pred_horizon,
         action_horizon=config.action_horizon,
     )
-    return replace(data_spec, features=(*chosen, action), horizons=horizons)
+    return replace(data_spec, features=(*chosen, *asked, action), horizons=horizons)
+
+
+def takes(config: Any) -> frozenset[str]:
+    """What a policy of this config is given beside observations: `goal`, `language`, `next`."""
+    return getattr(type(config), "takes", frozenset())
+
+
+def one_action(pred_horizon: int) -> None:
+    """Raises `ConfigError` for a chunk where single actions are judged."""
+    if pred_horizon != 1:
+        raise ConfigError(
+            f"pred_horizon is {pred_horizon}; a critic judges single actions.\n"
+            "Fix: set policy.pred_horizon=1 and policy.action_horizon=1, or use a policy that "
+            "clones behaviour."
+        )
+
+
+def bridge_encoder() -> ObsEncoderConfig:
+    """BridgeData V2's `resnetv1-34-bridge` with average pooling."""
+    return ObsEncoderConfig(
+        image="resnetv1-34-bridge", pool="average", image_features=0, ticks="stacked"
+    )
+
+
+def bridge_film_encoder() -> ObsEncoderConfig:
+    """The same, modulated by the sentence."""
+    return replace(bridge_encoder(), image="resnetv1-34-bridge-film")
 
 
 def normalizer_modes(
@@ -73,6 +102,44 @@ def normalizer_modes(
                 "Fix: correct the name, or leave it out; pictures are always 0 to 1."
             )
     return {name: wanted.get(name, default) for name in names}
+
+
+def _goals(config: Any, observed: Sequence[Feature]) -> list[Feature]:
+    """The goals that a policy is shown, as features of its contract."""
+    if "goal" not in takes(config):
+        return []
+    named: Sequence[str] | None = config.goals
+    if named is None:
+        pictures = [feature.name for feature in observed if feature.role == "image"]
+        named = pictures or [feature.name for feature in observed if feature.role == "state"]
+    by_name = {feature.name: feature for feature in observed}
+    for name in named:
+        if name not in by_name:
+            raise SpecError(
+                f"`policy.goals` names '{name}', which the policy does not observe. "
+                f"{nearest(name, by_name)}\nFix: observe it too, or correct the name."
+            )
+    if not named:
+        raise SpecError(
+            f"There is nothing to take a goal of among {', '.join(by_name)}.\n"
+            "Fix: observe an image or a state."
+        )
+    return [replace(by_name[name], name=GOAL + name, role="goal") for name in named]
+
+
+def _language(config: Any, data_spec: Spec) -> list[Feature]:
+    """The instruction, as text or as the vector that came with the data."""
+    if "language" not in takes(config):
+        return []
+    vectors = [f for f in data_spec.role("language") if f.dtype != "str"]
+    texts = [f for f in data_spec.role("language") if f.dtype == "str"]
+    if not (vectors or texts):
+        raise SpecError(
+            f"This policy follows instructions, and the data has none.\n"
+            f"Found: {', '.join(data_spec.names)}.\n"
+            "Fix: train `policy=gc_bc`, which follows pictures of the goal, or add instructions."
+        )
+    return (vectors or texts)[:1]
 
 
 def _observed(data_spec: Spec, name: str) -> Feature:

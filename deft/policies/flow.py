@@ -152,7 +152,7 @@ class Flow(Policy):
         return self.normalizer.inverse(self.action.name, chunk)
 
     def objectives(self, optim: OptimConfig) -> dict[str, Objective]:
-        groups = parameter_groups(self, optim, (self.encoder.images,))
+        groups = parameter_groups(self, optim, self.encoder.image_networks)
         return {"loss": Objective("loss", groups)}
 
     def after_step(self) -> None:

@@ -97,3 +97,13 @@ class Policy(nn.Module, ABC):
     @abstractmethod
     def after_step(self) -> None:
         """Called after every optimiser step: the place to move target networks."""
+
+
+def keep_committed(
+    chunk: Float[Tensor, "B Tp A"], prefix: Prefix | None
+) -> Float[Tensor, "B Tp A"]:
+    """The chunk of a policy that cannot be steered: rows that will run anyway are handed back as
+    they are, and the seam behind them is the caller's to blend."""
+    if prefix is None:
+        return chunk
+    return torch.where(prefix.committed()[..., None], prefix.actions, chunk)

@@ -1,21 +1,39 @@
 """Every policy by name, and how one is built."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from deft.errors import ConfigError, nearest
 from deft.policies.bc import BC, BCConfig
+from deft.policies.contrastive_rl import ContrastiveRL, ContrastiveRLConfig
 from deft.policies.flow import Flow, FlowConfig
+from deft.policies.gc_bc import GCBC, GCBCConfig
+from deft.policies.gc_ddpm_bc import GCDDPMBC, GCDDPMBCConfig
+from deft.policies.gc_iql import GCIQL, GCIQLConfig
 from deft.policies.interface import Policy
+from deft.policies.lc_bc import LCBC, LCBCConfig
 from deft.spec import Spec, Stats
 
 POLICIES: dict[str, type[Any]] = {
     "bc": BCConfig,
+    "contrastive_rl": ContrastiveRLConfig,
     "flow": FlowConfig,
+    "gc_bc": GCBCConfig,
+    "gc_ddpm_bc": GCDDPMBCConfig,
+    "gc_iql": GCIQLConfig,
+    "lc_bc": LCBCConfig,
 }
 """Family name to config class."""
 
-_CLASSES: dict[type[Any], type[BC] | type[Flow]] = {BCConfig: BC, FlowConfig: Flow}
+_CLASSES: dict[type[Any], Callable[[Any, Spec, Mapping[str, Stats] | None], Policy]] = {
+    BCConfig: BC,
+    ContrastiveRLConfig: ContrastiveRL,
+    FlowConfig: Flow,
+    GCBCConfig: GCBC,
+    GCDDPMBCConfig: GCDDPMBC,
+    GCIQLConfig: GCIQL,
+    LCBCConfig: LCBC,
+}
 
 
 def config_class(name: str) -> type[Any]:
