@@ -52,13 +52,21 @@ class StoreSource:
         self._store = store
         index = store.episodes
         self._episodes = tuple(
-            EpisodeInfo(id=id_, length=length, task=store.tasks[task], split=split)
-            for id_, length, task, split in zip(
-                index.ids,
-                index.length.tolist(),
-                index.task.tolist(),
-                index.split.tolist(),
-                strict=True,
+            EpisodeInfo(
+                id=id_,
+                length=length,
+                task=store.tasks[task],
+                split=split,
+                instructions=store.instructions(number),
+            )
+            for number, (id_, length, task, split) in enumerate(
+                zip(
+                    index.ids,
+                    index.length.tolist(),
+                    index.task.tolist(),
+                    index.split.tolist(),
+                    strict=True,
+                )
             )
         )
         self._problems = tuple(Problem(**each) for each in store.info["problems"])

@@ -90,6 +90,11 @@ class FrameColumn:
         return len(self._offsets) - 1
 
     @property
+    def size_bytes(self) -> int:
+        """Of all its pictures as they are stored."""
+        return int(self._offsets[-1])
+
+    @property
     def first(self) -> np.ndarray:
         """Row of the first picture of each shard, int64."""
         return self._first

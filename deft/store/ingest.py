@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deft.errors import DeftError, MissingPackageError, StoreError
-from deft.spec import EpisodeInfo, Problem, Source, to_plain
+from deft.spec import EpisodeInfo, Problem, Source, from_plain
 from deft.store.files import DiskError
 from deft.store.layout import WriteConfig, is_store, stored_spec
 from deft.store.reader import open  # noqa: A004 - read as `store.open`
@@ -59,29 +59,56 @@ def write(
         StoreError: see `Writer`; also when the recording cannot be read on, or nothing is left.
     """
     chosen = chosen_episodes(source, include, episodes)
-    names_pictures = sum(feature.is_frame for feature in source.spec.features)
-    origin = _provenance(source, include, episodes)
-    with Writer(path, source.spec, config, origin, overwrite=overwrite) as writer:
-        todo = [n for n in chosen if not writer.has(source.episodes[n].id)]
-        problems = list(source.problems)
-        tell = _Teller(progress, len(chosen), len(chosen) - len(todo))
-
-        def one(number: int) -> tuple[int, int]:
-            episode = source.read(number)
-            return len(episode) * names_pictures, writer.add(episode)
-
-        with closing(_each(one, todo, max(1, workers))) as outcomes:
-            for number, outcome in outcomes:
-                if isinstance(outcome, DeftError):
-                    if strict:
-                        raise outcome
-                    info = source.episodes[number]
-                    writer.leave_out(info.id, str(outcome))
-                    problems.append(_problem(info, outcome))
-                    outcome = (0, 0)
-                tell.episode(*outcome)
+    origin = provenance_of(source, include, episodes)
+    steps = sum(source.episodes[n].length for n in chosen)
+    with Writer(path, source.spec, config, origin, overwrite=overwrite, steps=steps) as writer:
+        _, problems = fill(writer, source, chosen, workers, progress, strict)
         order = [source.episodes[n].id for n in chosen]
-        return writer.finish(order, _relevant(problems, source, order), tell.packed)
+        return writer.finish(order, problems, Teller(progress, len(chosen)).packed)
+
+
+def fill(
+    writer: Writer,
+    source: Source,
+    chosen: Sequence[int],
+    workers: int,
+    progress: Callable[[Progress], None] | None,
+    strict: bool,
+) -> tuple[list[tuple[str, str]], list[Problem]]:
+    """Give a Writer the chosen episodes that it does not have yet.
+
+    Returns:
+        Ids left out with the reason, and the problems of all that were chosen, both in order.
+
+    Raises:
+        StoreError: see `write`.
+    """
+    names_pictures = sum(feature.is_frame for feature in source.spec.features)
+    infos = source.episodes
+    todo = [n for n in chosen if not writer.has(infos[n].id)]
+    problems = list(source.problems)
+    left_out: dict[str, str] = {}
+    tell = Teller(progress, len(chosen))
+    tell.begin(len(chosen) - len(todo))
+
+    def one(number: int) -> tuple[int, int]:
+        episode = source.read(number)
+        return len(episode) * names_pictures, writer.add(episode, infos[number].instructions)
+
+    with closing(_each(one, todo, max(1, workers))) as outcomes:
+        for number, outcome in outcomes:
+            if isinstance(outcome, DeftError):
+                if strict:
+                    raise outcome
+                info = infos[number]
+                left_out[info.id] = str(outcome)
+                writer.leave_out(info.id, str(outcome))
+                problems.append(_problem(info, outcome))
+                outcome = (0, 0)
+            tell.episode(*outcome)
+    order = [infos[n].id for n in chosen]
+    why = [(id_, left_out[id_]) for id_ in order if id_ in left_out]
+    return why, _relevant(problems, source, order)
 
 
 def chosen_episodes(
@@ -133,20 +160,21 @@ def is_made_from(
         return False
     there = open(path)
     info = there.info
-    origin = _provenance(source, include, episodes)
+    origin = provenance_of(source, include, episodes)
     had: dict[str, object] = info["provenance"]
     ids = {source.episodes[n].id for n in chosen_episodes(source, include, episodes)}
     return (
-        info["config"] == to_plain(config)
+        from_plain(WriteConfig, info["config"]) == config
         and info["spec_digest"] == stored_spec(source.spec, config).digest()
         and {key: had.get(key) for key in origin} == origin
         and ids == {*there.episodes.ids, *(each["id"] for each in info["left_out"])}
     )
 
 
-def _provenance(
+def provenance_of(
     source: Source, include: Sequence[str], episodes: Sequence[int] | None
 ) -> dict[str, object]:
+    """What a store keeps of where its episodes come from."""
     return {
         "source": source.name,
         "include": list(include),
@@ -166,15 +194,18 @@ def _problem(info: EpisodeInfo, error: DeftError) -> Problem:
     return Problem(episode=info.id, what=str(error), effect="left out", severity="error")
 
 
-class _Teller:
+class Teller:
     """Turns what happens into `Progress`."""
 
-    def __init__(self, progress: Callable[[Progress], None] | None, total: int, done: int) -> None:
+    def __init__(self, progress: Callable[[Progress], None] | None, total: int) -> None:
         self._progress = progress
         self._total = total
-        self._done = done
+        self._done = 0
         self._frames = 0
         self._bytes = 0
+
+    def begin(self, done: int) -> None:
+        self._done = done
         self._tell("episodes", done)
 
     def episode(self, frames: int, size: int) -> None:

@@ -1,6 +1,5 @@
 """Waiting episodes to the final files, in order, streaming; equal input gives equal bytes."""
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -31,11 +30,16 @@ class Base:
     """What a part is appended to."""
 
     path: Path
+    spec: Spec
+    info: Mapping[str, Any]
+    """All of its store.json."""
     parts: Sequence[Part]
     rows: Sequence[Row]
     """Of all its episodes."""
     drawn: int
     """How many of them had their split drawn."""
+    by_source: bool
+    """The source has said who is held out."""
     bytes: Mapping[str, int]
     """Of all pictures of each camera."""
 
@@ -124,6 +128,7 @@ class Packer:
             [record["split"] for record in records],
             self._config,
             self._base.drawn if self._base else 0,
+            self._base is not None and self._base.by_source,
         )
         rows: list[Row] = []
         start = self._start
@@ -334,8 +339,3 @@ class _Camera:
         if self._shard is not None:
             self._files[self._shards[-1]["file"]] = self._shard.finish()
             self._shard = None
-
-
-def canonical(data: Any) -> bytes:
-    """The bytes that the store's digest is taken of."""
-    return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()

@@ -86,6 +86,14 @@ class Store:
         """Number of steps, all episodes together."""
         return len(self.valid)
 
+    def instructions(self, episode: int) -> tuple[str, ...]:
+        """Every wording of an episode's task, the task first; empty when there is no other."""
+        index = self.episodes
+        first, last = index.first_wording[episode : episode + 2].tolist()
+        if last - first < 2:
+            return ()
+        return tuple(self.texts[number] for number in index.wordings[first:last].tolist())
+
 
 def open(path: str | Path) -> Store:  # noqa: A001 - read as `store.open`
     """Open a store in a folder, or at an address such as `s3://bucket/store` or `https://…`.

@@ -1,11 +1,10 @@
 """Writes a store episode by episode; survives being killed at any moment."""
 
-import hashlib
 import json
 import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from deft import __version__
 from deft.errors import StoreError
 from deft.spec import Episode, Problem, Spec, check, to_plain
 from deft.store import files
+from deft.store.choice import check_names
 from deft.store.layout import (
     FORMAT,
     VERSION,
@@ -21,7 +21,9 @@ from deft.store.layout import (
     plan_frames,
     stored_spec,
 )
-from deft.store.packing import Packer, canonical
+from deft.store.manifest import begun, canonical, grown
+from deft.store.packing import Base, Packer
+from deft.store.parts import folder_of
 from deft.store.staging import stage, staged_path
 
 
@@ -37,10 +39,12 @@ class WriteReport:
     """Pictures stored, all cameras together."""
     size_bytes: int
     """Of all files of the store."""
+    added: int
+    """Episodes that came with this call; all of them, unless they were appended."""
     left_out: tuple[tuple[str, str], ...]
-    """Episode id and reason."""
+    """Episode id and reason, of this call."""
     problems: tuple[Problem, ...]
-    """Of the episodes that are in the store, and of the recording as a whole."""
+    """Of the episodes of this call, and of the recording as a whole."""
 
 
 class Writer:
@@ -57,10 +61,15 @@ class Writer:
         config: sizes, codec, split.
         provenance: where the data comes from, plain JSON values, no clock times, no absolute paths.
         overwrite: replace a store that is there, and drop a half-written one that does not fit.
+        steps: how many are to come in all, for codec `auto`; None when that is not known.
+        base: the finished store at `path` that this becomes a new part of, see `growth.appender`;
+            `config` must be its own. Its files stay as they are, so that those who have it open
+            go on undisturbed, and store.json is replaced last.
 
     Raises:
         StoreError: `path` is taken, or another process writes it, or a half-written store there
             was begun with other arguments.
+        ConfigError: a camera cannot be kept as `config` says.
     """
 
     def __init__(
@@ -71,12 +80,16 @@ class Writer:
         provenance: Mapping[str, Any],
         *,
         overwrite: bool = False,
+        steps: int | None = None,
+        base: Base | None = None,
     ) -> None:
+        check_names(spec, config)
         self.path = Path(path)
-        self.spec = stored_spec(spec, config)
+        self.spec = base.spec if base else stored_spec(spec, config)
         self._given_spec = spec
         self._config = config
-        self._plans = {f.name: plan_frames(f, config) for f in spec.features if f.is_frame}
+        self._base = base
+        self._plans = {f.name: plan_frames(f, config, steps) for f in spec.features if f.is_frame}
         for name in self.spec.names:
             files.file_name(name)
         self._plan = self._make_plan(provenance)
@@ -116,8 +129,12 @@ class Writer:
         """Episodes kept so far."""
         return len(self._kept)
 
-    def add(self, episode: Episode) -> int:
+    def add(self, episode: Episode, instructions: Sequence[str] = ()) -> int:
         """Keep one episode for good; safe to call from several threads.
+
+        Args:
+            episode: what to keep.
+            instructions: every wording of its task, as `EpisodeInfo` has them.
 
         Returns:
             Bytes it takes while it waits.
@@ -139,7 +156,7 @@ class Writer:
                 "Fix: give every episode an id of its own."
             )
         try:
-            size = stage(self._waiting, episode, self.spec, self._plans)
+            size = stage(self._waiting, episode, self.spec, self._plans, instructions)
         finally:
             with self._guard:
                 self._adding.discard(name)
@@ -175,25 +192,27 @@ class Writer:
             if packed.exists():
                 shutil.rmtree(packed)
             packed.mkdir()
-            packer = Packer(self._waiting, packed, self.spec, self._plans, self._config)
+            packer = Packer(self._waiting, packed, self.spec, self._plans, self._config, self._base)
             found = packer.pack(kept, progress)
-            info = self._info(found, order, problems)
-            files.write_durably(packed / "store.json", files.to_json(info))
+            left_out = {id_: self._left_out[id_] for id_ in order if id_ in self._left_out}
+            if self._base is None:
+                info = begun(self._plan, self.spec, found, left_out, problems)
+                files.write_durably(packed / "store.json", files.to_json(info))
+            else:
+                info = grown(self._base.info, self._plan, found, kept, left_out, problems)
             files.write_durably(self._folder / "finished", info["digest"].encode())
-            self._appear(packed)
+            if self._base is None:
+                self._appear(packed)
+            else:
+                self._grow(packed, folder_of(len(self._base.parts)), info)
+            _remove_folder(self._folder, self._lock)
         except OSError as error:
             raise files.disk_refused(packed, error) from error
-        size = sum(entry["bytes"] for entry in info["files"].values())
-        return WriteReport(
-            path=self.path,
-            digest=info["digest"],
-            episodes=found["episodes"],
-            steps=found["steps"],
-            frames=found["steps"] * len(self._plans),
-            size_bytes=size + (self.path / "store.json").stat().st_size,
-            left_out=tuple((id_, self._left_out[id_]) for id_ in order if id_ in self._left_out),
-            problems=tuple(problems),
-        )
+        return report_of(self.path, info, found["episodes"], tuple(left_out.items()), problems)
+
+    def abandon(self) -> None:
+        """Throw away what waits, and let go of the store."""
+        _remove_folder(self._folder, self._lock)
 
     def _make_plan(self, provenance: Mapping[str, Any]) -> dict[str, Any]:
         plan = {
@@ -201,6 +220,8 @@ class Writer:
             "version": VERSION,
             "given_spec": self._given_spec.to_json(),
             "config": to_plain(self._config),
+            "codecs": {name: plan.codec for name, plan in self._plans.items()},
+            "appends_to": self._base.info["digest"] if self._base else None,
             "provenance": {"written_by": f"deft {__version__}", **provenance},
         }
         try:
@@ -212,7 +233,7 @@ class Writer:
         return json.loads(text)
 
     def _refuse_taken(self) -> None:
-        if not self.path.exists() or self._folder.exists():
+        if self._base is not None or not self.path.exists() or self._folder.exists():
             return
         self._refuse_present()
 
@@ -229,9 +250,19 @@ class Writer:
                 "Fix: use it, give another path, or replace it with `--overwrite`."
             )
 
+    def _refuse_changed(self, base: Base) -> None:
+        """The store that is appended to must still be the one that was opened."""
+        if files.read_json(self.path / "store.json").get("digest") != base.info["digest"]:
+            raise StoreError(
+                f"{self.path}: the store has changed since it was opened.\n"
+                "Fix: run the same command again."
+            )
+
     def _begin(self) -> None:
         """Take up what an earlier Writer left, or begin anew; the lock is held."""
-        if self.path.exists():
+        if self._base is not None:
+            self._refuse_changed(self._base)
+        elif self.path.exists():
             self._refuse_present()
         plan_file = self._folder / "plan.json"
         if plan_file.exists():
@@ -279,47 +310,6 @@ class Writer:
             )
         return kept
 
-    def _info(
-        self, found: dict[str, Any], order: Sequence[str], problems: Sequence[Problem]
-    ) -> dict[str, Any]:
-        config = self._plan["config"]
-        split = found["split"] | {
-            "seed": config["split_seed"],
-            "val_fraction": config["val_fraction"],
-        }
-        info = {
-            "format": FORMAT,
-            "version": VERSION,
-            "finished": True,
-            "spec": self.spec.to_json(),
-            "spec_digest": self.spec.digest(),
-            "config": config,
-            "provenance": self._plan["provenance"],
-            **found,
-            "split": split,
-            "parts": [
-                {
-                    "folder": "",
-                    "episodes": found["episodes"],
-                    "steps": found["steps"],
-                    "split_from": split["from"],
-                    "provenance": self._plan["provenance"],
-                }
-            ],
-            "stats": "stats.json",
-            "left_out": [
-                {"id": id_, "why": files.portable(self._left_out[id_])}
-                for id_ in order
-                if id_ in self._left_out
-            ],
-            "problems": [
-                {key: files.portable(text) for key, text in asdict(problem).items()}
-                for problem in problems
-            ],
-        }
-        info["digest"] = hashlib.sha256(canonical(info)).hexdigest()
-        return info
-
     def _appear(self, packed: Path) -> None:
         files.sync_folder(packed)
         if self.path.exists():
@@ -329,7 +319,38 @@ class Writer:
             self.path.rename(old)
         packed.rename(self.path)
         files.sync_folder(self.path.parent)
-        _remove_folder(self._folder, self._lock)
+
+    def _grow(self, packed: Path, folder: str, info: dict[str, Any]) -> None:
+        files.sync_folder(packed)
+        target = self.path / folder
+        target.parent.mkdir(exist_ok=True)
+        if target.exists():  # from a Writer that was killed before store.json named it
+            shutil.rmtree(target)
+        packed.rename(target)
+        files.sync_folder(target.parent)
+        files.write_durably(self.path / "store.json", files.to_json(info))
+
+
+def report_of(
+    path: Path,
+    info: Mapping[str, Any],
+    added: int,
+    left_out: Sequence[tuple[str, str]],
+    problems: Sequence[Problem],
+) -> WriteReport:
+    """What became of a conversion, from what store.json says now."""
+    size = sum(entry["bytes"] for entry in info["files"].values())
+    return WriteReport(
+        path=path,
+        digest=info["digest"],
+        episodes=info["episodes"],
+        steps=info["steps"],
+        frames=info["steps"] * len(info["frames"]),
+        size_bytes=size + (path / "store.json").stat().st_size,
+        added=added,
+        left_out=tuple(left_out),
+        problems=tuple(problems),
+    )
 
 
 def tidy(path: str | Path) -> None:
