@@ -44,7 +44,8 @@ class EncodedFrames:
         """The pictures at the smallest of 1/2, 1/4 and 1/8 that is not below this size.
 
         A JPEG is decoded so for less: its transform is inverted at that scale, much like a mean
-        over blocks of pixels.
+        over blocks of pixels. Only where sides divide evenly; a block at the edge that is half
+        empty would stretch the picture.
 
         Returns:
             2, 4 or 8, and the pictures; None when they are no JPEGs, or must not shrink so far.
@@ -52,14 +53,15 @@ class EncodedFrames:
         if self.dtype != "uint8" or not len(self.blobs) or self.encoded(0) is None:
             return None
         for factor in (8, 4, 2):
-            if -(-self.shape[0] // factor) >= height and -(-self.shape[1] // factor) >= width:
+            down, across = self.shape[0] / factor, self.shape[1] / factor
+            if down >= height and across >= width and down % 1 == across % 1 == 0:
                 return factor, ReducedFrames(self, factor)
         return None
 
 
 @dataclass(frozen=True)
 class ReducedFrames:
-    """Pictures at a fraction of their size, sides rounded up; satisfies `spec.Frames`."""
+    """Pictures at a fraction of their size; satisfies `spec.Frames`."""
 
     frames: EncodedFrames
     factor: int
@@ -129,14 +131,14 @@ def decode_picture(data: bytes, shape: tuple[int, ...], dtype: str, where: str) 
 
 
 def decode_reduced(data: bytes, shape: tuple[int, ...], factor: int, where: str) -> np.ndarray:
-    """One uint8 picture at 1/`factor` of its size `H W C`, sides rounded up.
+    """One uint8 picture at 1/`factor` of its size `H W C`, which divides evenly.
 
     JPEGs are inverted at that scale; other pictures are decoded whole and averaged.
 
     Raises:
         FormatError: as `decode_picture`.
     """
-    height, width = -(-shape[0] // factor), -(-shape[1] // factor)
+    height, width = shape[0] // factor, shape[1] // factor
     if data.startswith(_JPEG):
         import simplejpeg
 

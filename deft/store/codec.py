@@ -17,8 +17,8 @@ from deft.transforms import resize
 def reduced(frames: Frames, plan: FramePlan) -> tuple[int, Frames]:
     """The pictures to make stored ones of, and by how much they are smaller than recorded.
 
-    Frames may offer `reduced(height, width) -> tuple[int, Frames] | None`: a factor, and pictures
-    with sides divided by it, rounded up, that are not below this size and cost less to decode.
+    Frames may offer `reduced(height, width) -> tuple[int, Frames] | None`: a factor that divides
+    both sides, and pictures divided by it that are not below this size and cost less to decode.
     """
     offered: Any = getattr(frames, "reduced", None)
     found = None
@@ -82,7 +82,7 @@ def _checked(picture: np.ndarray | None, plan: FramePlan, factor: int, where: st
     feature = plan.source
     if factor > 1:
         height, width, channels = feature.shape
-        feature = replace(feature, shape=(-(-height // factor), -(-width // factor), channels))
+        feature = replace(feature, shape=(height // factor, width // factor, channels))
     if picture is None:
         raise StoreError(
             f"{where}: the pictures end before it.\nFix: repair the recording, or leave it out."

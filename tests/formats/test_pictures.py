@@ -2,6 +2,7 @@
 
 import struct
 
+import cv2
 import numpy as np
 import pytest
 import simplejpeg
@@ -78,3 +79,61 @@ def test_frames_offer_jpegs_only() -> None:
     assert len(list(frames)) == len(frames) == 2
     with pytest.raises(FormatError, match="here, step 1: the picture cannot be decoded"):
         EncodedFrames([blobs[0], b""], (24, 32, 3), "uint8", "here")[1]
+
+
+def test_jpegs_come_at_a_fraction_of_their_size() -> None:
+    shown = [picture(1, step, 104, 152) for step in range(3)]
+    blobs = [jpeg(shown[0]), jpeg(shown[1]), png(shown[2])]
+    frames = EncodedFrames(blobs, (104, 152, 3), "uint8", "here")
+    assert frames.reduced(53, 75) is None  # a half is 52 high
+    for size, wanted in (((52, 76), 2), ((26, 38), 4), ((20, 39), 2), ((13, 19), 8), ((1, 1), 8)):
+        found = frames.reduced(*size)
+        assert found is not None
+        factor, smaller = found
+        assert factor == wanted
+        assert len(smaller) == len(list(smaller)) == 3
+        height, width = 104 // factor, 152 // factor
+        assert height >= size[0]
+        assert width >= size[1]
+        for step, each in enumerate(smaller):
+            assert each.shape == (height, width, 3)
+            mean = cv2.resize(frames[step], (width, height), interpolation=cv2.INTER_AREA)
+            assert np.abs(each.astype(float) - mean).mean() < (0.01 if step == 2 else 1.5)
+    with pytest.raises(IndexError):
+        smaller[3]
+
+
+def test_sizes_that_do_not_divide_evenly_come_whole() -> None:
+    blob = jpeg(picture(1, 0, 100, 148))
+    frames = EncodedFrames([blob], (100, 148, 3), "uint8", "here")
+    found = frames.reduced(4, 4)
+    assert found is not None
+    assert found[0] == 4
+    frames = EncodedFrames([jpeg(picture(1, 0, 101, 150))], (101, 150, 3), "uint8", "here")
+    assert frames.reduced(4, 4) is None
+
+
+def test_other_pictures_come_whole() -> None:
+    depth = png((PIXELS[..., 0].astype(np.uint16)) * 200)
+    for blobs, channels, dtype in (
+        ([depth], 1, "uint16"),
+        ([png(PIXELS)], 3, "uint8"),
+        ([], 3, "uint8"),
+    ):
+        assert EncodedFrames(blobs, (24, 32, channels), dtype, "here").reduced(4, 4) is None
+
+
+@pytest.mark.parametrize("change", ["size", "cut", "inside"])
+def test_smaller_pictures_are_checked_alike(change: str) -> None:
+    data = jpeg(picture(1, 0, 64, 96))
+    if change == "size":
+        data = jpeg(picture(1, 0, 64, 64))
+    elif change == "cut":
+        data = data[:-300]
+    else:
+        data = data[:300] + b"\xff\xd9"
+    frames = EncodedFrames([data], (64, 96, 3), "uint8", "here")
+    found = frames.reduced(16, 24)
+    assert found is not None
+    with pytest.raises(FormatError, match=r"here, step 0: .*(?s:.)*Fix: "):
+        found[1][0]

@@ -1,6 +1,7 @@
 """Pictures to bytes and back."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import cv2
 import numpy as np
@@ -10,7 +11,7 @@ import simplejpeg
 from deft.errors import StoreError
 from deft.spec import ArrayFrames, Feature
 from deft.store import WriteConfig, plan_frames
-from deft.store.codec import encoded_frames
+from deft.store.codec import encoded_frames, reduced
 from deft.store.decoding import decode_jpeg
 from suites.memory_source import DrawnFrames, picture
 
@@ -121,3 +122,49 @@ def test_pictures_and_their_count_must_agree(given: int, said: str) -> None:
     frames = Lying(3, lambda n: picture(0, n, 48, 64))
     with pytest.raises(StoreError, match=said):
         list(encoded_frames(frames, plan_frames(CAMERA, WriteConfig()), "here"))
+
+
+@dataclass(frozen=True)
+class Shrinking(JpegFrames):
+    """Pictures that offer themselves at half their size."""
+
+    def reduced(self, height: int, width: int) -> tuple[int, ArrayFrames] | None:
+        halves = [cv2.resize(self[n], (32, 24)) for n in range(len(self))]
+        return (2, ArrayFrames(np.stack(halves))) if height <= 24 and width <= 32 else None
+
+
+def test_smaller_pictures_are_taken_where_they_will_do() -> None:
+    frames = Shrinking(jpegs())
+
+    def stored(**settings: Any) -> tuple[int, list[np.ndarray]]:
+        config = WriteConfig(codec="raw", **settings)
+        plan = plan_frames(CAMERA, config)
+        kept = [np.frombuffer(data, np.uint8) for data, _ in encoded_frames(frames, plan, "here")]
+        return reduced(frames, plan)[0], [each.reshape(plan.stored.shape) for each in kept]
+
+    factor, found = stored(image_height=12, image_width=16)
+    assert factor == 2
+    for step, each in enumerate(found):
+        half = cv2.resize(frames[step], (32, 24))
+        wanted = cv2.resize(half, (16, 12), interpolation=cv2.INTER_AREA)
+        np.testing.assert_array_equal(each, wanted)
+    whole: dict[str, Any]
+    for whole in (
+        {"image_height": 12, "image_width": 16, "resize_filter": "area"},
+        {"image_height": 12, "image_width": 16, "resize_filter": "lanczos"},
+        {"image_height": 30, "image_width": 30},
+        {"image_height": 60, "image_width": 80},
+        {},
+    ):
+        assert stored(**whole)[0] == 1
+    np.testing.assert_array_equal(stored()[1], [frames[step] for step in range(3)])
+
+
+def test_smaller_pictures_of_another_size_are_refused() -> None:
+    class Wrong(Shrinking):
+        def reduced(self, height: int, width: int) -> tuple[int, ArrayFrames] | None:
+            return 4, ArrayFrames(np.zeros((3, 24, 32, 3), np.uint8))
+
+    plan = plan_frames(CAMERA, WriteConfig(image_height=8, image_width=8))
+    with pytest.raises(StoreError, match="wanted image height 12, width 16"):
+        list(encoded_frames(Wrong(jpegs()), plan, "here"))

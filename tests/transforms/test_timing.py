@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deft.errors import ConfigError, ShapeError, SpecError
-from deft.spec import Episode, Spec
+from deft.spec import ArrayFrames, Episode, Spec
 from deft.transforms import LatencyShift, Resample
 from suites.formats import repeatable
 from suites.transforms import POSE, EpisodeTransformChecks, arm_episode, arm_spec
@@ -132,7 +132,14 @@ def test_jpegs_are_passed_on() -> None:
         def encoded(self, index: int) -> bytes:
             return bytes([index])
 
+        def reduced(self, height: int, width: int) -> tuple[int, ArrayFrames] | None:
+            return (2, ArrayFrames(np.arange(9))) if height < 10 else None
+
     episode = arm_episode(spec=SPEC)
     shifted = LatencyShift().apply(replace(episode, frames={"image": Jpegs()}))  # pyright: ignore
     assert shifted.frames["image"].encoded(2) == b"\x03"  # pyright: ignore
     assert LatencyShift().apply(episode).frames["image"].encoded(2) is None  # pyright: ignore
+    assert shifted.frames["image"].reduced(10, 10) is None  # pyright: ignore
+    factor, smaller = shifted.frames["image"].reduced(9, 10)  # pyright: ignore
+    assert (factor, len(smaller), smaller[0]) == (2, 8, 1)  # pyright: ignore
+    assert LatencyShift().apply(episode).frames["image"].reduced(1, 1) is None  # pyright: ignore
