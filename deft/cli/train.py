@@ -3,16 +3,19 @@
 examples:
   deft train policy=flow task=pusht data.path=pusht.zarr.zip session=a
   deft train policy=bc task=custom data.path=my_store data.observations=[state,cam_high]
+  deft train policy=bc task=bridge data.path=my_store augment=bridge augment.brightness=0.1
   deft train policy=flow task=pusht session=a resume=true      go on after a stop
   deft train policy=bc,flow seed=1,2,3 data.path=my_store -m   every combination, in turn
   deft train --config runs/pusht/flow/a/config.yaml session=b  start again from a run's settings
 
 groups:    policy=bc|flow
            task=bridge|custom|metaworld|metaworld_image|pusht|pusht_image
+           augment=none|bridge|bridge_upstream|bridge_torch|crop|colour
 settings:  data.{path,include,observations,image_size,val_fraction,fps,threads,prefetch}
            train.{steps,batch_size,log_freq,save_freq,keep_freq,grad_clip_norm}
            val.{offline_freq,batch_size,max_batches}  optim.{lr,warmup_steps,schedule,...}
            policy.{obs_horizon,pred_horizon,action_horizon,...}  seed  device=auto|cpu|cuda|cuda:N
+           augment.{order,scale,ratio,brightness,contrast,saturation,hue,compat,executor,...}
            session  resume=true  debug=true  runs_dir
 `--cfg job` prints every setting with its value. Runs are written to
 $DEFT_RUNS_DIR (or runs)/<task>/<policy>/<session>.
@@ -124,14 +127,18 @@ def _tree(
     session = _value(words, "session") or f"{policy}-{stamp}"
     runs = _value(words, "runs_dir") or str(places.runs_dir())
     folder = Path(runs).expanduser().resolve() / task / policy / session
-    rest = [w for w in words if settings.key_of(w) not in ("policy", "task", "session", "runs_dir")]
+    chosen = ("policy", "task", "augment", "session", "runs_dir")
+    rest = [word for word in words if settings.key_of(word) not in chosen]
     previous = _load(folder / "config.yaml") if (folder / "config.yaml").exists() else None
     resume = (_value(words, "resume") or "false").lower() == "true"
-    base = recipes.tree(policy, task)
+    augment = _value(words, "augment")
+    base = recipes.tree(policy, task, augment)
     if resume and previous is not None:
         base = {key: previous[key] for key in base}
     elif given:
         base = {key: given[key] for key in base}
+    if augment is not None:
+        base["augment"] = recipes.augment(augment)
     # Whole numbers and lists stay what they are: the tree goes through Hydra as plain data.
     base |= {"task": task, "session": session, "runs_dir": runs, "resume": False, "debug": False}
     tree = settings.compose(base, rest, COMMAND)
@@ -147,7 +154,7 @@ def _job(tree: Mapping[str, Any]) -> "train.Job":
     from deft import policies, spec, train
     from deft.cli import places
 
-    fields = ("policy", "data", "optim", "train", "val", "seed", "device")
+    fields = ("policy", "data", "optim", "train", "val", "augment", "seed", "device")
     job = spec.from_plain(train.Job, {name: tree[name] for name in fields})
     settings = dict(tree["policy"])
     policy = spec.from_plain(policies.POLICIES[settings.pop("family")], settings, "policy")
@@ -196,6 +203,8 @@ def _record(tree: Mapping[str, Any], folder: Path) -> None:
 def _load(path: Path) -> dict[str, Any]:
     import yaml
 
+    from deft import recipes
+
     try:
         tree = yaml.safe_load(path.read_text())
     except (OSError, yaml.YAMLError) as error:
@@ -209,7 +218,8 @@ def _load(path: Path) -> dict[str, Any]:
             f"Found: {sorted(tree) if isinstance(tree, dict) else type(tree).__name__}.\n"
             "Fix: give the config.yaml that a run's folder holds."
         )
-    return tree
+    # Runs from before there was augmentation had none.
+    return {"augment": recipes.augment("none")} | tree
 
 
 def _value(words: Sequence[str], key: str) -> str | None:

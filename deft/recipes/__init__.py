@@ -1,5 +1,6 @@
-"""Named starting points: what a policy and a task change in the defaults."""
+"""Named starting points: what a policy, a task and an augmentation change in the defaults."""
 
+from deft.recipes.augments import AUGMENTS, augment
 from deft.recipes.tasks import TASKS, tree
 
-__all__ = ["TASKS", "tree"]
+__all__ = ["AUGMENTS", "TASKS", "augment", "tree"]

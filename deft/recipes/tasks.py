@@ -5,6 +5,7 @@ from typing import Any
 
 from deft import nn, policies, spec, train
 from deft.errors import ConfigError, nearest
+from deft.recipes import augments
 
 Tree = dict[str, Any]
 
@@ -87,10 +88,15 @@ TASKS: dict[str, Callable[[str], Tree]] = {
 }
 
 
-def tree(policy: str, task: str) -> Tree:
+def tree(policy: str, task: str, augment: str | None = None) -> Tree:
     """The whole tree of settings for a policy on a task; `data.path` is left to be given.
 
-    Raises `ConfigError` for an unknown policy or task.
+    Args:
+        policy: one of `policies.POLICIES`.
+        task: one of `TASKS`.
+        augment: one of `AUGMENTS`; None takes the task's, which is none unless it says so.
+
+    Raises `ConfigError` for an unknown name.
     """
     if policy not in policies.POLICIES:
         raise ConfigError(
@@ -108,10 +114,14 @@ def tree(policy: str, task: str) -> Tree:
         "optim": spec.to_plain(nn.OptimConfig()),
         "train": spec.to_plain(train.TrainConfig()),
         "val": spec.to_plain(train.ValConfig()),
+        "augment": augments.augment(augment or "none"),
         "seed": 0,
         "device": "auto",
     }
-    return _merged(whole, TASKS[task](policy))
+    changes = TASKS[task](policy)
+    if augment is not None:
+        changes.pop("augment", None)
+    return _merged(whole, changes)
 
 
 def _merged(whole: Mapping[str, Any], changes: Mapping[str, Any]) -> Tree:

@@ -92,8 +92,10 @@ class Job:
     optim: nn.OptimConfig = field(default_factory=nn.OptimConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     val: ValConfig = field(default_factory=ValConfig)
+    augment: nn.AugmentConfig = field(default_factory=nn.AugmentConfig)
+    """How training pictures are varied; held-out ones never are."""
     seed: int = 0
-    """Decides initial weights, order and noise."""
+    """Decides initial weights, order, noise and augmentation."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
 

@@ -10,8 +10,15 @@ from deft.spec import Observation, Spec
 from deft.train.config import Job
 
 
-def training_batches(job: Job, data: store.Store, spec: Spec, start_step: int) -> store.Loader:
-    """The loader of the training windows, from optimiser step `start_step` to the end.
+def training_batches(
+    job: Job,
+    data: store.Store,
+    spec: Spec,
+    start_step: int,
+    vary: store.Vary | None = None,
+) -> store.Loader:
+    """The loader of the training windows, from optimiser step `start_step` to the end; `vary`
+    augments in its threads.
 
     Raises `StoreError` when there is no training window.
     """
@@ -21,6 +28,7 @@ def training_batches(job: Job, data: store.Store, spec: Spec, start_step: int) -
         windows,
         store.Sampler(len(windows), job.train.batch_size, job.seed),
         observations=_names(spec),
+        vary=vary,
         threads=job.data.threads,
         prefetch=job.data.prefetch,
         start_step=start_step,

@@ -11,6 +11,7 @@ from torch import Tensor
 from deft import __version__, bundle, nn, policies, spec, store
 from deft.errors import TrainError
 from deft.train import checkpoint
+from deft.train.augmenting import Augmentation
 from deft.train.config import Job
 from deft.train.ema import Average
 from deft.train.journal import Journal
@@ -63,20 +64,22 @@ def train(job: Job, data: store.Store, run: Path, *, resume: bool = False) -> di
         # A kill between a checkpoint and its links leaves the links one checkpoint behind.
         checkpoint.tidy(run, job.train.keep_freq, BEST_BY)
     windows = held_out(job, data, contract)
+    vary = Augmentation.of(job, contract.features, device)
     plan, meter, last = job.train, Meter(), dict[str, float]()
     with (
         Journal(run, start_step=state.step, total_steps=plan.steps) as journal,
-        training_batches(job, data, contract, state.step) as loader,
+        training_batches(job, data, contract, state.step, vary.threads) as loader,
     ):
         journal.say(_opening(state, data, device, windows is not None))
         for batch in loader:
             draws = draws_of(batch, job.seed, device)
-            meter.add(update(state, job, to_device(batch, data, contract, device), draws))
+            varied = vary(to_device(batch, data, contract, device), draws)
+            meter.add(update(state, job, varied, draws))
             step = state.step
             is_saved = step % plan.save_freq == 0 or step == plan.steps
             is_measured = windows is not None and step % job.val.offline_freq == 0
             if step % plan.log_freq == 0 or is_saved:
-                last |= journal.write(step, meter.take(step, run) | _waited(loader))
+                last |= journal.write(step, meter.take(step, run) | _shares(loader, vary))
             if is_saved or is_measured:
                 scores = _measure(state, job, data, windows, device)
                 last |= journal.write(step, scores) if scores else {}
@@ -147,9 +150,10 @@ class Meter:
         self._count = 0
 
 
-def _waited(loader: store.Loader) -> dict[str, float]:
-    """Share of the time so far that the loop has waited for data."""
-    return {"time/wait": loader.timings()["wait"]}
+def _shares(loader: store.Loader, vary: Augmentation) -> dict[str, float]:
+    """Where time went since the last look: the loop's `wait` for data, the loader's stages and
+    augmentation on the device, each as a share of the time; see `store.Loader.timings`."""
+    return {f"time/{name}": share for name, share in (loader.timings() | vary.timings()).items()}
 
 
 def _weights(objective: nn.Objective) -> list[Tensor]:
