@@ -9,8 +9,11 @@ from deft.errors import FormatError, nearest
 from deft.formats import (
     bridge_numpy_writer,
     bridge_tfrecord_writer,
+    feature_zarr_writer,
+    lerobot_writer,
     replay_zarr_writer,
     robomimic_writer,
+    vita_zarr_writer,
 )
 from deft.formats.bridge_writing import BridgeWriteOptions
 from deft.formats.opening import recognise
@@ -26,6 +29,8 @@ class _Entry:
     """Frozen dataclass with a default for every field, plain values only."""
     make: Callable[[Workspace, Spec, Any], Writer]
     """Given the workspace, the contract and an instance of `options`."""
+    read_as: str = ""
+    """Name in `FORMATS`, where it is another one."""
 
 
 _WRITERS: dict[str, _Entry] = {
@@ -33,6 +38,28 @@ _WRITERS: dict[str, _Entry] = {
         "Diffusion Policy replay buffer: zarr v2, folder or zip",
         replay_zarr_writer.ReplayZarrWriteOptions,
         replay_zarr_writer.replay_zarr_writer,
+    ),
+    "vita_zarr": _Entry(
+        "VITA, gym-av-aloha: zarr v2 with `config.json`",
+        vita_zarr_writer.VitaZarrWriteOptions,
+        vita_zarr_writer.vita_zarr_writer,
+    ),
+    "feature_zarr": _Entry(
+        "feature zarr: `T Hf Wf C` or `T D` of a vision backbone, zarr v2",
+        feature_zarr_writer.FeatureZarrWriteOptions,
+        feature_zarr_writer.feature_zarr_writer,
+    ),
+    "lerobot_v21": _Entry(
+        "LeRobot v2.1: a table and videos for each episode",
+        lerobot_writer.LeRobotV21WriteOptions,
+        lerobot_writer.lerobot_v21_writer,
+        read_as="lerobot",
+    ),
+    "lerobot_v30": _Entry(
+        "LeRobot v3.0: tables and videos that episodes share",
+        lerobot_writer.LeRobotV30WriteOptions,
+        lerobot_writer.lerobot_v30_writer,
+        read_as="lerobot",
     ),
     "robomimic": _Entry(
         "robomimic: one HDF5 file with all demonstrations",
@@ -84,7 +111,8 @@ def write(
     entry, path = _WRITERS[format], Path(path).absolute()
     settings = build_options(entry.options, options, format)
     plan = {"format": format, "spec": spec.to_json(), "options": to_plain(settings)}
-    workspace = Workspace(path, plan, lambda found: overwrite and recognise(found) == format)
+    name = entry.read_as or format
+    workspace = Workspace(path, plan, lambda found: overwrite and recognise(found) == name)
     try:
         return entry.make(workspace, spec, settings)
     except BaseException:

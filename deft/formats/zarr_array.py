@@ -190,14 +190,15 @@ class ZarrArray:
             if key in self._indexes:
                 self._indexes.move_to_end(key)
                 return self._indexes[key]
-        start = self._storage.size(key) - shards.index_bytes if shards.at_end else 0
+        size = self._storage.size(key)
         where = f"{self._storage.path}/{key}"
-        if start < 0:
+        if size < shards.index_bytes:
             raise FormatError(
                 f"{where}: is too short for the index of a shard.\n"
-                f"Found: {self._storage.size(key)} bytes, wanted {shards.index_bytes} or more.\n"
+                f"Found: {size} bytes, wanted {shards.index_bytes} or more.\n"
                 "Fix: copy the file again, or write the array again."
             )
+        start = size - shards.index_bytes if shards.at_end else 0
         data = self._storage.part(key, start, shards.index_bytes)
         index = zarr3.shard_index(data, shards, where)
         with self._lock:

@@ -85,7 +85,13 @@ class ZarrWriter:
         return self._workspace.publish(order, pack)
 
 
-def put_buffer(target: Target, spec: Spec, dialect: Dialect, episodes: Sequence[Staged]) -> None:
+def put_buffer(
+    target: Target,
+    spec: Spec,
+    dialect: Dialect,
+    episodes: Sequence[Staged],
+    watch: Callable[[str, np.ndarray], None] = lambda key, block: None,
+) -> None:
     """The groups `data` and `meta` with all their arrays and Deft's notes.
 
     Args:
@@ -93,6 +99,7 @@ def put_buffer(target: Target, spec: Spec, dialect: Dialect, episodes: Sequence[
         spec: of the episodes.
         dialect: see there.
         episodes: in the order of the recording.
+        watch: given the name of each array and its blocks of steps, as they pass.
     """
     lengths = [episode.length for episode in episodes]
     total = sum(lengths)
@@ -111,7 +118,7 @@ def put_buffer(target: Target, spec: Spec, dialect: Dialect, episodes: Sequence[
             compressor=dialect.compressor,
             attributes={"unit": feature.unit} if feature.unit else {},
         )
-        put_array(target, array, _steps(spec, column, episodes))
+        put_array(target, array, _steps(spec, key, column, episodes, watch))
     valid = _put_valid(target, dialect, episodes, total)
     about = [
         {key: episode.about[key] for key in ("id", "task", "split", "source", "valid")}
@@ -149,9 +156,16 @@ def refuse_names(path: Path, columns: dict[str, Column]) -> None:
             )
 
 
-def _steps(spec: Spec, column: Column, episodes: Sequence[Staged]) -> Iterator[np.ndarray]:
+def _steps(
+    spec: Spec,
+    key: str,
+    column: Column,
+    episodes: Sequence[Staged],
+    watch: Callable[[str, np.ndarray], None],
+) -> Iterator[np.ndarray]:
     for episode in episodes:
         for block in episode.blocks(spec, column.feature.name):
+            watch(key, block)
             yield np.moveaxis(block, 3, 1) if column.channels_first else block
 
 
