@@ -3,6 +3,7 @@
 from deft.transforms import rotations
 from deft.transforms.bound import Bound, EpisodeTransform, Transform, Values, ValueTransform
 from deft.transforms.gripper import BinarizeGripper, GripperRange, binarize
+from deft.transforms.merge import Merged, merged
 from deft.transforms.relabel import RelabelActions
 from deft.transforms.relative import RelativeActions, RotationElements
 from deft.transforms.resize import (
@@ -15,6 +16,19 @@ from deft.transforms.resize import (
 from deft.transforms.rotation_form import RotationForm
 from deft.transforms.table import TRANSFORMS, apply, bind, contract, load, save
 from deft.transforms.timing import LatencyShift, PickedFrames, Resample
+from deft.transforms.views import (
+    View,
+    is_change,
+    renamed,
+    resampled,
+    resized,
+    with_cameras,
+    with_name,
+    with_prefix,
+    with_spec,
+    with_splits,
+    without,
+)
 
 __all__ = [
     "TRANSFORMS",
@@ -23,6 +37,7 @@ __all__ = [
     "EpisodeTransform",
     "GripperRange",
     "LatencyShift",
+    "Merged",
     "PickedFrames",
     "RelabelActions",
     "RelativeActions",
@@ -33,15 +48,27 @@ __all__ = [
     "Transform",
     "ValueTransform",
     "Values",
+    "View",
     "apply",
     "binarize",
     "bind",
     "contract",
     "fit_pictures",
+    "is_change",
     "load",
+    "merged",
+    "renamed",
+    "resampled",
     "resize",
     "resize_as",
+    "resized",
     "resized_feature",
     "rotations",
     "save",
+    "with_cameras",
+    "with_name",
+    "with_prefix",
+    "with_spec",
+    "with_splits",
+    "without",
 ]

@@ -118,11 +118,15 @@ class Resample:
             positions(spec.action(), self.changes)
         return replace(spec, fps=self.fps)
 
+    def count(self, length: int, fps: float) -> int:
+        """Steps that an episode of so many steps at `fps` becomes."""
+        # A hair's breadth ahead, so that rounding cannot make a step fall behind its own time.
+        return int((length - 1) * self.fps / fps + 1e-6) + 1 if length else 0
+
     def apply(self, episode: Episode) -> Episode:
         spec = self.contract(episode.spec)
         ratio = episode.spec.fps / self.fps
-        # A hair's breadth ahead, so that rounding cannot make a step fall behind its own time.
-        count = int((len(episode) - 1) / ratio + 1e-6) + 1 if len(episode) else 0
+        count = self.count(len(episode), episode.spec.fps)
         times = np.arange(count) * ratio  # in old steps
         steps = np.minimum((times + 1e-6).astype(np.int64), max(len(episode) - 1, 0))
         arrays: dict[str, np.ndarray] = {}
