@@ -45,10 +45,11 @@ _ADAPTERS = {
         replay_zarr.ReplayZarrOptions,
     ),
     "lerobot": _Adapter(
-        "LeRobot v2.1: parquet tables and mp4 videos",
+        "LeRobot v2.0, v2.1, v3.0: parquet tables, videos or pictures",
         lerobot.MARK,
         lerobot.probe,
         lerobot.open_lerobot,
+        lerobot.LeRobotOptions,
     ),
     "rlds": _Adapter(
         "RLDS, TFDS, Open-X: TFRecord shards with features.json",

@@ -1,14 +1,51 @@
-"""Pictures that lie encoded in a recording: JPEG and PNG, decoded one at a time."""
+"""Pictures that lie encoded in a recording: JPEG, PNG, TIFF, decoded one at a time."""
 
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import overload
 
 import numpy as np
 
 from deft.errors import FormatError
 
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
+_TIFF = {b"II*\0": "<", b"MM\0*": ">"}
+_TIFF_KINDS = {3: "H", 4: "I"}
+_LIMIT = 256 << 20
+
+
+class PictureFiles(Sequence[bytes]):
+    """The encoded pictures of an episode that lie as files of their own, read when asked for."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = paths
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    @overload
+    def __getitem__(self, index: int, /) -> bytes: ...
+
+    @overload
+    def __getitem__(self, index: slice, /) -> "PictureFiles": ...
+
+    def __getitem__(self, index: int | slice, /) -> "bytes | PictureFiles":
+        if isinstance(index, slice):
+            return PictureFiles(self._paths[index])
+        return read_picture_file(self._paths[index])
+
+
+def read_picture_file(path: Path) -> bytes:
+    """The bytes of one picture. Raises `FormatError` when it cannot be read or is no picture."""
+    try:
+        size = path.stat().st_size
+        if size > _LIMIT:
+            raise _damaged(str(path), f"{size >> 20} MiB")
+        return path.read_bytes()
+    except OSError as error:
+        raise _damaged(str(path), str(error)) from error
 
 
 @dataclass(frozen=True)
@@ -16,7 +53,7 @@ class EncodedFrames:
     """The pictures of one camera in one episode; satisfies `spec.Frames`."""
 
     blobs: Sequence[bytes]
-    """One JPEG or PNG file per step."""
+    """One JPEG, PNG or TIFF file per step."""
     shape: tuple[int, ...]
     """`H W C` that every picture must have."""
     dtype: str
@@ -80,7 +117,7 @@ class ReducedFrames:
 
 
 def picture_size(data: bytes, where: str) -> tuple[int, int, int, str]:
-    """Height, width, channels and dtype of a JPEG or PNG, from its header.
+    """Height, width, channels and dtype of a JPEG, PNG or TIFF, from its header.
 
     Raises:
         FormatError: it is neither, or the header is damaged.
@@ -97,7 +134,37 @@ def picture_size(data: bytes, where: str) -> tuple[int, int, int, str]:
         width, height, depth, colour = struct.unpack(">IIBB", data[16:26])
         channels = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}.get(colour, 0)
         return height, width, channels, "uint16" if depth == 16 else "uint8"
+    if data[:4] in _TIFF:
+        return _tiff_size(data, where)
     raise _damaged(where, f"{len(data)} bytes that begin with {data[:4].hex() or 'nothing'}")
+
+
+def _tiff_size(data: bytes, where: str) -> tuple[int, int, int, str]:
+    """As `picture_size`; from the first directory of a TIFF 6.0 file, whole numbers only."""
+    order = _TIFF[data[:4]]
+    tags: dict[int, int] = {}
+    try:
+        (at,) = struct.unpack_from(order + "I", data, 4)
+        (count,) = struct.unpack_from(order + "H", data, at)
+        for number in range(count):
+            place = at + 2 + 12 * number
+            tag, kind, length = struct.unpack_from(order + "HHI", data, place)
+            if kind not in _TIFF_KINDS:
+                continue
+            form = order + _TIFF_KINDS[kind]
+            if length * struct.calcsize(form) > 4:  # several numbers, which lie elsewhere
+                (place,) = struct.unpack_from(order + "I", data, place + 8)
+                place -= 8
+            tags[tag] = struct.unpack_from(form, data, place + 8)[0]
+    except struct.error as error:
+        raise _damaged(where, f"a TIFF whose directory is damaged: {error}") from error
+    # Width, height, bits of one sample, samples per pixel, and their format: 1 is whole numbers.
+    width, height, bits = tags.get(256, 0), tags.get(257, 0), tags.get(258, 1)
+    channels, form = tags.get(277, 1), tags.get(339, 1)
+    dtype = {8: "uint8", 16: "uint16"}.get(bits)
+    if dtype is None or form != 1 or not (width and height):
+        raise _damaged(where, f"a TIFF of {bits} bits, sample format {form}")
+    return height, width, channels, dtype
 
 
 def decode_picture(data: bytes, shape: tuple[int, ...], dtype: str, where: str) -> np.ndarray:
@@ -121,10 +188,10 @@ def decode_picture(data: bytes, shape: tuple[int, ...], dtype: str, where: str) 
     try:
         picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
-        raise _damaged(where, f"a PNG of {len(data)} bytes: {error.err}") from error
+        raise _damaged(where, f"{len(data)} bytes: {error.err}") from error
     # A palette picture comes out as BGR, hence the look at the result and not at the header alone.
     if picture is None or picture.reshape(*picture.shape[:2], -1).shape != shape:
-        raise _damaged(where, f"a PNG of {len(data)} bytes")
+        raise _damaged(where, f"{len(data)} bytes that hold something else")
     if shape[2] == 3:
         picture = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
     return np.ascontiguousarray(picture.reshape(shape))
