@@ -30,6 +30,7 @@ from deft.nn.observe import Encoded, ObsEncoder, ObsEncoderConfig
 from deft.nn.optim import Objective, OptimConfig, lr_factor, parameter_groups
 from deft.nn.pooling import Pool, SpatialEmbeddings, SpatialSoftmax
 from deft.nn.resnet_bridge import BridgeResNet, FiLM
+from deft.nn.saliency import SaliencyConfig, predicted_saliency, saliency_loss
 from deft.nn.targets import follow, frozen_copy
 
 __all__ = [
@@ -63,6 +64,7 @@ __all__ = [
     "Pool",
     "ResNet18",
     "ResidualBlock",
+    "SaliencyConfig",
     "SmallCNN",
     "SpatialEmbeddings",
     "SpatialSoftmax",
@@ -83,8 +85,10 @@ __all__ = [
     "number_features",
     "parameter_groups",
     "pick_device",
+    "predicted_saliency",
     "prefix_weights",
     "row_mean",
+    "saliency_loss",
     "sample_times",
     "squashed_nll",
     "time_features",

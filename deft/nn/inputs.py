@@ -28,6 +28,8 @@ class Batch:
     """By name of the observed feature, as `obs` without the To axis."""
     language: Float[Tensor, "B L"] | None = None
     """What to do, as the vector of a sentence."""
+    saliency: dict[str, Float[Tensor, "B To H W"]] = field(default_factory=dict)
+    """Where to look, 0 to 1, by camera; a map of zeros says that nobody knows."""
     next_obs: dict[str, Tensor] = field(default_factory=dict)
     """As `obs`, one tick later; for policies that learn values."""
     reward: Float[Tensor, " B"] | None = None

@@ -22,6 +22,7 @@ from deft.nn import (
     ObsEncoder,
     ObsEncoderConfig,
     OptimConfig,
+    SaliencyConfig,
     Std,
     gaussian_nll,
     masked_mean,
@@ -29,7 +30,7 @@ from deft.nn import (
     parameter_groups,
 )
 from deft.policies.contract import normalizer_modes
-from deft.policies.interface import Policy, Prefix, keep_committed
+from deft.policies.interface import Policy, Prefix, keep_committed, regularised
 from deft.spec import Horizons, Spec, Stats
 
 
@@ -57,6 +58,8 @@ class BCConfig:
     """Probability of zeroing a hidden value while training."""
     std: Std = "fixed"
     """Standard deviation: `fixed` at 1 (mean squared error), `learned`, or of the `state`."""
+    saliency: SaliencyConfig = field(default_factory=SaliencyConfig)
+    """Whether the image networks learn to look where maps in the data say."""
 
     def __post_init__(self) -> None:
         Horizons(
@@ -103,18 +106,20 @@ class BC(Policy):
         self, batch: Batch, draws: Draws
     ) -> tuple[dict[str, Float[Tensor, ""]], dict[str, Float[Tensor, ""]]]:
         wanted = self.normalizer(self.action.name, batch.demonstrated())  # B Tp A
-        mean, log_std = self._distribution(batch, draws)  # B Tp A
+        encoded = self.encoder.encode(batch.obs, draws)
+        mean, log_std = self._distribution(encoded.vector)  # B Tp A
         loss = masked_mean(gaussian_nll(mean, log_std, wanted), batch.action_valid)
         parts = {
             "mse": masked_mean((mean - wanted) ** 2, batch.action_valid),
             "std": log_std.exp().mean(),
         }
+        loss = regularised(self.config.saliency, loss, parts, batch, encoded.maps)
         return {"loss": loss}, {name: part.detach() for name, part in parts.items()}
 
     def predict(
         self, batch: Batch, draws: Draws, prefix: Prefix | None = None
     ) -> Float[Tensor, "B Tp A"]:
-        mean, _ = self._distribution(batch)  # B Tp A
+        mean, _ = self._distribution(self.encoder(batch.obs))  # B Tp A
         chunk = self.normalizer.inverse(self.action.name, mean)  # B Tp A
         return keep_committed(chunk, prefix)
 
@@ -126,9 +131,9 @@ class BC(Policy):
         """Nothing to do."""
 
     def _distribution(
-        self, batch: Batch, draws: Draws | None = None
+        self, features: Float[Tensor, "B D"]
     ) -> tuple[Float[Tensor, "B Tp A"], Float[Tensor, "B Tp A"]]:
-        mean, log_std = self.head(self.trunk(self.encoder(batch.obs, draws)))  # B Tp*A
+        mean, log_std = self.head(self.trunk(features))  # B Tp*A
         size = self.action.size
         return (
             rearrange(mean, "B (Tp A) -> B Tp A", A=size),

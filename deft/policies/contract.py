@@ -44,6 +44,7 @@ def contract(config: Any, data_spec: Spec, observations: Sequence[str] | None = 
         )
     for feature in chosen:
         _check(feature)
+    _check_saliency(config, data_spec, chosen)
     asked = (*_goals(config, chosen), *_language(config, data_spec))
     horizons = Horizons(
         obs_horizon=config.obs_horizon,
@@ -102,6 +103,34 @@ def normalizer_modes(
                 "Fix: correct the name, or leave it out; pictures are always 0 to 1."
             )
     return {name: wanted.get(name, default) for name in names}
+
+
+def saliency_features(data_spec: Spec, cameras: Sequence[str]) -> dict[str, str]:
+    """Camera to the feature with its maps: `saliency.<camera>`, or for the first camera `saliency`.
+
+    Args:
+        data_spec: what the data holds.
+        cameras: names of the cameras that are seen.
+    """
+    found = {feature.name for feature in data_spec.role("saliency")}
+    named = {camera: f"saliency.{camera}" for camera in cameras if f"saliency.{camera}" in found}
+    if "saliency" in found and cameras:
+        named.setdefault(min(cameras), "saliency")
+    return named
+
+
+def _check_saliency(config: Any, data_spec: Spec, observed: Sequence[Feature]) -> None:
+    if not config.saliency.acts:
+        return
+    cameras = [feature.name for feature in observed if feature.role == "image"]
+    if not saliency_features(data_spec, cameras):
+        maps = ", ".join(f.name for f in data_spec.role("saliency")) or "no feature with that role"
+        raise SpecError(
+            "`policy.saliency.enabled` is true, and there are no saliency maps of an observed "
+            f"camera.\nFound: {maps}; cameras {', '.join(cameras) or 'none'}.\n"
+            "Fix: convert the recording with `--saliency auto`, or set "
+            "policy.saliency.enabled=false."
+        )
 
 
 def _goals(config: Any, observed: Sequence[Feature]) -> list[Feature]:

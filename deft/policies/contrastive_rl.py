@@ -28,6 +28,7 @@ from deft.nn import (
     ObsEncoder,
     ObsEncoderConfig,
     OptimConfig,
+    SaliencyConfig,
     Trunk,
     follow,
     frozen_copy,
@@ -37,7 +38,7 @@ from deft.nn import (
     row_mean,
 )
 from deft.policies.contract import bridge_encoder, normalizer_modes, one_action
-from deft.policies.interface import Policy, Prefix, keep_committed
+from deft.policies.interface import Policy, Prefix, keep_committed, regularised
 from deft.spec import Horizons, Spec, Stats
 
 
@@ -84,6 +85,8 @@ class ContrastiveRLConfig:
     """Share of the way that the target critic moves per step."""
     optimisers: bool = False
     """Whether each loss has an optimiser of its own, as in BridgeData V2, or their sum has one."""
+    saliency: SaliencyConfig = field(default_factory=SaliencyConfig)
+    """Whether the actor learns to look where maps in the data say."""
 
     def __post_init__(self) -> None:
         Horizons(
@@ -175,7 +178,7 @@ class ContrastiveRL(Policy):
         actor = self._actor(batch, draws, done, parts)
         losses = {
             "critic": row_mean(critic[:, None], batch.action_valid),
-            "actor": row_mean(actor[:, None], batch.action_valid),
+            "actor": actor,
         }
         parts = {name: part.detach() for name, part in parts.items()}
         if self.config.optimisers:
@@ -258,8 +261,9 @@ class ContrastiveRL(Policy):
         draws: Draws,
         done: Float[Tensor, "B 1 A"],
         parts: dict[str, Tensor],
-    ) -> Float[Tensor, " B"]:
-        mean, log_std = self.head(self.encoder(batch.obs, draws, goal=batch.goal))  # B 1 A
+    ) -> Float[Tensor, ""]:
+        encoded = self.encoder.encode(batch.obs, draws, goal=batch.goal)
+        mean, log_std = self.head(encoded.vector)  # B 1 A
         choice = self.head.draw(mean, log_std, draws)[:, 0]  # B A
         with torch.no_grad():
             seen, aim = self.critic.encoder(batch.obs), self._goals(batch)  # B D
@@ -274,7 +278,9 @@ class ContrastiveRL(Policy):
             "mse": (self.head.mode(mean) - done).square().sum(-1).mean(),
             "pi_std": log_std.exp().mean(),
         }
-        return self.config.cloning * nll - (1.0 - self.config.cloning) * liked
+        each = self.config.cloning * nll - (1.0 - self.config.cloning) * liked  # B
+        loss = row_mean(each[:, None], batch.action_valid)
+        return regularised(self.config.saliency, loss, parts, batch, encoded.maps)
 
     def _goals(self, batch: Batch) -> Float[Tensor, "B D"]:
         """Goals as the critic sees observations; a goal has one tick, which is repeated."""

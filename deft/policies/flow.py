@@ -26,6 +26,7 @@ from deft.nn import (
     ObsEncoder,
     ObsEncoderConfig,
     OptimConfig,
+    SaliencyConfig,
     euler,
     guide,
     interpolate,
@@ -38,7 +39,7 @@ from deft.nn import (
     towards,
 )
 from deft.policies.contract import normalizer_modes
-from deft.policies.interface import Policy, Prefix
+from deft.policies.interface import Policy, Prefix, regularised
 from deft.spec import Horizons, Spec, Stats
 
 
@@ -75,6 +76,8 @@ class FlowConfig:
     """Euler steps from noise to actions."""
     guidance: float = 5.0
     """Upper limit of the pull towards a running chunk, when there is one."""
+    saliency: SaliencyConfig = field(default_factory=SaliencyConfig)
+    """Whether the image networks learn to look where maps in the data say."""
 
     def __post_init__(self) -> None:
         Horizons(
@@ -129,8 +132,12 @@ class Flow(Policy):
         t = sample_times(draws, self.config.times)  # B
         x, speed = interpolate(noise, data, t)  # B Tp A
         wanted = data if self.config.predicts == "data" else speed  # B Tp A
-        error = (self._output(x, self.encoder(batch.obs, draws), t) - wanted) ** 2  # B Tp A
-        return {"loss": masked_mean(error, batch.action_valid)}, {}
+        encoded = self.encoder.encode(batch.obs, draws)
+        error = (self._output(x, encoded.vector, t) - wanted) ** 2  # B Tp A
+        parts: dict[str, Tensor] = {}
+        loss = masked_mean(error, batch.action_valid)
+        loss = regularised(self.config.saliency, loss, parts, batch, encoded.maps)
+        return {"loss": loss}, {name: part.detach() for name, part in parts.items()}
 
     def predict(
         self, batch: Batch, draws: Draws, prefix: Prefix | None = None

@@ -22,12 +22,13 @@ from deft.nn import (
     ObsEncoder,
     ObsEncoderConfig,
     OptimConfig,
+    SaliencyConfig,
     number_features,
     parameter_groups,
     row_mean,
 )
 from deft.policies.contract import bridge_encoder, normalizer_modes
-from deft.policies.interface import Policy, Prefix, keep_committed
+from deft.policies.interface import Policy, Prefix, keep_committed, regularised
 from deft.spec import Horizons, Spec, Stats
 
 
@@ -54,6 +55,8 @@ class GCBCConfig:
     """Normaliser mode by feature name; `mean_std` for those not named."""
     head: ActionHeadConfig = field(default_factory=ActionHeadConfig)
     """From features to actions."""
+    saliency: SaliencyConfig = field(default_factory=SaliencyConfig)
+    """Whether the image networks learn to look where maps in the data say."""
 
     def __post_init__(self) -> None:
         Horizons(
@@ -85,7 +88,8 @@ class GCBC(Policy):
     ) -> tuple[dict[str, Float[Tensor, ""]], dict[str, Float[Tensor, ""]]]:
         batch.need("goal")
         wanted = self.normalizer(self.action.name, batch.demonstrated())  # B Tp A
-        mean, log_std = self.head(self.encoder(batch.obs, draws, goal=batch.goal))  # B Tp A
+        encoded = self.encoder.encode(batch.obs, draws, goal=batch.goal)
+        mean, log_std = self.head(encoded.vector)  # B Tp A
         loss = row_mean(self.head.nll(mean, log_std, wanted), batch.action_valid)
         error = (self.head.mode(mean) - wanted).square().sum(-1)  # B Tp
         parts = {
@@ -94,6 +98,7 @@ class GCBC(Policy):
             "mean_std": log_std.exp().mean(),
             "max_std": log_std.exp().amax(),
         }
+        loss = regularised(self.config.saliency, loss, parts, batch, encoded.maps)
         return {"loss": loss}, {name: part.detach() for name, part in parts.items()}
 
     def predict(

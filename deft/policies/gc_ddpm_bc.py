@@ -29,12 +29,13 @@ from deft.nn import (
     ObsEncoder,
     ObsEncoderConfig,
     OptimConfig,
+    SaliencyConfig,
     number_features,
     parameter_groups,
     row_mean,
 )
 from deft.policies.contract import bridge_encoder, normalizer_modes
-from deft.policies.interface import Policy, Prefix, keep_committed
+from deft.policies.interface import Policy, Prefix, keep_committed, regularised
 from deft.spec import Horizons, Spec, Stats
 
 
@@ -76,6 +77,8 @@ class GCDDPMBCConfig:
     clip: float | None = None
     """Cut intermediate chunks at this many normalised units; null keeps the prediction of the
     clean chunk within the range of the demonstrations instead."""
+    saliency: SaliencyConfig = field(default_factory=SaliencyConfig)
+    """Whether the image networks learn to look where maps in the data say."""
 
     def __post_init__(self) -> None:
         Horizons(
@@ -137,13 +140,16 @@ class GCDDPMBC(Policy):
     ) -> tuple[dict[str, Float[Tensor, ""]], dict[str, Float[Tensor, ""]]]:
         batch.need("goal")
         data = self.normalizer(self.action.name, batch.demonstrated())  # B Tp A
-        features = self.encoder(batch.obs, draws, goal=batch.goal)  # B D
+        encoded = self.encoder.encode(batch.obs, draws, goal=batch.goal)
         step = self.diffusion.sample_steps(draws)  # B
         noise = draws.normal("noise", *data.shape[1:])  # B Tp A
-        guess = self.network(self.diffusion.noisy(data, noise, step), step, features)  # B Tp A
+        noisy = self.diffusion.noisy(data, noise, step)  # B Tp A
+        guess = self.network(noisy, step, encoded.vector)  # B Tp A
         error = (guess - noise).square()  # B Tp A
         loss = row_mean(error.sum(-1), batch.action_valid)
-        return {"loss": loss}, {"noise_mse": row_mean(error.mean(-1), batch.action_valid).detach()}
+        parts = {"noise_mse": row_mean(error.mean(-1), batch.action_valid)}
+        loss = regularised(self.config.saliency, loss, parts, batch, encoded.maps)
+        return {"loss": loss}, {name: part.detach() for name, part in parts.items()}
 
     def predict(
         self, batch: Batch, draws: Draws, prefix: Prefix | None = None

@@ -27,6 +27,7 @@ from deft.nn import (
     ObsEncoder,
     ObsEncoderConfig,
     OptimConfig,
+    SaliencyConfig,
     Trunk,
     follow,
     frozen_copy,
@@ -36,7 +37,7 @@ from deft.nn import (
     row_mean,
 )
 from deft.policies.contract import bridge_encoder, normalizer_modes, one_action
-from deft.policies.interface import Policy, Prefix, keep_committed
+from deft.policies.interface import Policy, Prefix, keep_committed, regularised
 from deft.spec import Horizons, Spec, Stats
 
 
@@ -77,6 +78,8 @@ class GCIQLConfig:
     """Whether values that are only looked up are disturbed by dropout too, as in BridgeData V2."""
     optimisers: bool = False
     """Whether each loss has an optimiser of its own, as in BridgeData V2, or their sum has one."""
+    saliency: SaliencyConfig = field(default_factory=SaliencyConfig)
+    """Whether the actor learns to look where maps in the data say."""
 
     def __post_init__(self) -> None:
         Horizons(
@@ -143,7 +146,7 @@ class GCIQL(Policy):
         losses = {
             "critic": row_mean(critic[:, None], valid),
             "value": row_mean(value[:, None], valid),
-            "actor": row_mean(actor[:, None], valid),
+            "actor": actor,
         }
         parts = {name: part.detach() for name, part in parts.items()}
         if self.config.optimisers:
@@ -207,9 +210,10 @@ class GCIQL(Policy):
 
     def _actor_loss(
         self, batch: Batch, draws: Draws, parts: dict[str, Tensor]
-    ) -> Float[Tensor, " B"]:
+    ) -> Float[Tensor, ""]:
         assert batch.reward is not None
-        features = self.encoder(batch.obs, draws, goal=batch.goal)  # B D
+        encoded = self.encoder.encode(batch.obs, draws, goal=batch.goal)
+        features = encoded.vector  # B D
         with torch.no_grad():
             now = self.value(features, self.config.target_dropout)  # B
             advantage = self._aim(batch, batch.goal, batch.reward) - now  # B
@@ -224,7 +228,8 @@ class GCIQL(Policy):
             "adv_max": advantage.amax(),
             "adv_min": advantage.amin(),
         }
-        return weight * nll
+        loss = row_mean((weight * nll)[:, None], batch.action_valid)
+        return regularised(self.config.saliency, loss, parts, batch, encoded.maps)
 
     def _done(self, batch: Batch) -> Float[Tensor, "B A"]:
         return self.normalizer(self.action.name, batch.demonstrated())[:, 0]

@@ -1,6 +1,7 @@
 """What every policy can do."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from deft.errors import ShapeError
-from deft.nn import Batch, Draws, Objective, OptimConfig
+from deft.nn import Batch, Draws, Objective, OptimConfig, SaliencyConfig, saliency_loss
 from deft.spec import Spec
 
 
@@ -107,3 +108,18 @@ def keep_committed(
     if prefix is None:
         return chunk
     return torch.where(prefix.committed()[..., None], prefix.actions, chunk)
+
+
+def regularised(
+    config: SaliencyConfig,
+    loss: Float[Tensor, ""],
+    parts: dict[str, Tensor],
+    batch: Batch,
+    maps: Mapping[str, Tensor],
+) -> Float[Tensor, ""]:
+    """The loss with saliency regularisation, which is noted in `parts`; the same loss without."""
+    if not config.acts:
+        return loss
+    extra = saliency_loss(config, maps, batch.saliency)
+    parts["saliency_reg"] = extra
+    return loss + config.weight * extra

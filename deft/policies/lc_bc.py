@@ -23,12 +23,13 @@ from deft.nn import (
     ObsEncoder,
     ObsEncoderConfig,
     OptimConfig,
+    SaliencyConfig,
     number_features,
     parameter_groups,
     row_mean,
 )
 from deft.policies.contract import bridge_film_encoder, normalizer_modes
-from deft.policies.interface import Policy, Prefix, keep_committed
+from deft.policies.interface import Policy, Prefix, keep_committed, regularised
 from deft.spec import Horizons, Spec, Stats
 
 
@@ -54,6 +55,8 @@ class LCBCConfig:
     """Normaliser mode by feature name; `mean_std` for those not named."""
     head: ActionHeadConfig = field(default_factory=ActionHeadConfig)
     """From features to actions."""
+    saliency: SaliencyConfig = field(default_factory=SaliencyConfig)
+    """Whether the image networks learn to look where maps in the data say."""
 
     def __post_init__(self) -> None:
         Horizons(
@@ -89,7 +92,8 @@ class LCBC(Policy):
     ) -> tuple[dict[str, Float[Tensor, ""]], dict[str, Float[Tensor, ""]]]:
         batch.need("language")
         wanted = self.normalizer(self.action.name, batch.demonstrated())  # B Tp A
-        mean, log_std = self.head(self.encoder(batch.obs, draws, language=batch.language))  # B Tp A
+        encoded = self.encoder.encode(batch.obs, draws, language=batch.language)
+        mean, log_std = self.head(encoded.vector)  # B Tp A
         loss = row_mean(self.head.nll(mean, log_std, wanted), batch.action_valid)
         error = (self.head.mode(mean) - wanted).square().sum(-1)  # B Tp
         parts = {
@@ -98,6 +102,7 @@ class LCBC(Policy):
             "mean_std": log_std.exp().mean(),
             "max_std": log_std.exp().amax(),
         }
+        loss = regularised(self.config.saliency, loss, parts, batch, encoded.maps)
         return {"loss": loss}, {name: part.detach() for name, part in parts.items()}
 
     def predict(

@@ -32,6 +32,10 @@ def arm_spec(*cameras: str, state: bool = True) -> Spec:
                 names=("reach", "height", "wrist"),
             )
         )
+    features += [
+        Feature(name=f"saliency.{name}", role="saliency", shape=(16, 24, 1), dtype="float32")
+        for name in cameras
+    ]
     features.append(Feature(name="task", role="language", shape=(), dtype="str"))
     features.append(Feature(name="action", role="action", shape=(2,), dtype="float32", unit="mm"))
     return Spec(features=tuple(features), fps=10.0)
@@ -64,6 +68,10 @@ def arm_batch(spec: Spec, rows: int, seed: int = 0) -> nn.Batch:
         next_obs=_observe(spec, rows, ticks, make),
         reward=torch.where(reached, 0.0, -1.0),
         mask=torch.ones(rows),
+        saliency={
+            camera.name: torch.rand(rows, ticks, camera.height, camera.width, generator=make)
+            for camera in spec.role("image")
+        },
     )
 
 
@@ -182,6 +190,27 @@ class PolicyChecks:
             chunk = policy.predict(rows_of(arm_batch(policy.spec, 4), slice(None)), draws(4))
         assert chunk.shape == (4, config.pred_horizon, 2)
         assert torch.isfinite(chunk).all()
+
+    def test_saliency_moves_the_image_networks_and_off_is_off(self) -> None:
+        none = replace(self.config, periodic=())
+        on = replace(none, saliency=nn.SaliencyConfig(enabled=True, weight=2.0))
+        off = replace(none, saliency=nn.SaliencyConfig(enabled=True, weight=0.0))
+        plain, weighted, nothing = (
+            self.build(config, "front", state=False) for config in (none, on, off)
+        )
+        batch = arm_batch(plain.spec, 4)
+        torch.manual_seed(0)
+        base, _ = plain.losses(batch, draws(4))
+        torch.manual_seed(0)
+        loss, parts = weighted.losses(batch, draws(4))
+        torch.manual_seed(0)
+        same, _ = nothing.losses(batch, draws(4))
+        assert all(torch.equal(same[name], base[name]) for name in base)
+        more = sum(loss.values(), torch.zeros(())) - sum(base.values(), torch.zeros(()))
+        torch.testing.assert_close(more, 2.0 * parts["saliency_reg"])
+        batch.saliency = {}
+        with pytest.raises(ShapeError, match="saliency"):
+            weighted.losses(batch, draws(4))
 
     @torch.no_grad()
     def test_a_row_does_not_depend_on_its_batch_mates(self) -> None:
