@@ -1,4 +1,5 @@
 import threading
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -12,25 +13,14 @@ from suites.augment import FEATURES, SEED, AugmentChecks, feature, made_up
 
 
 def batch_of(draws, obs, goal=None, next_obs=None):
+    """A batch with copies of these pictures; whatever else it has is of no account."""
     rows = len(draws)
-    none = np.zeros(rows, np.int64)
-    held = ({name: array.copy() for name, array in (each or {}).items()} for each in (obs, goal))
-    obs, goal = held
-    return store.Batch(
-        obs=obs,
-        goal=goal,
-        next_obs={name: array.copy() for name, array in (next_obs or {}).items()},
-        action=np.zeros((rows, 1, 1), np.float32),
-        action_valid=np.ones((rows, 1), np.bool_),
-        goal_reached=np.zeros(rows, np.bool_),
-        goal_distance=none,
-        reward=none.astype(np.float32),
-        mask=none.astype(np.float32),
-        task=none,
-        episode=none,
-        step=none,
-        draws=np.asarray(draws, np.int64),
-    )
+    given = {"obs": obs, "goal": goal or {}, "next_obs": next_obs or {}}
+    held = {
+        name: {key: array.copy() for key, array in each.items()} for name, each in given.items()
+    }
+    rest = {each.name: np.zeros(rows) for each in fields(store.Batch)}
+    return store.Batch(**rest | held | {"draws": np.asarray(draws, np.int64)})
 
 
 class TestThreadAugment(AugmentChecks):
