@@ -3,8 +3,9 @@
 from deft.store import goals
 from deft.store.batch import Batch, Vary
 from deft.store.blocks import Blocks
-from deft.store.contents import StoreFrames, StoreSource, check, source
+from deft.store.contents import StoreFrames, StoreSource, check, check_files, source
 from deft.store.dataset import Dataset, batches, seen
+from deft.store.embeddings import Embedding, add_embedding, embedding, embeddings
 from deft.store.files import DiskError
 from deft.store.frames import FrameColumn
 from deft.store.goals import GoalConfig
@@ -15,6 +16,7 @@ from deft.store.layout import FramePlan, WriteConfig, is_store, plan_frames, sto
 from deft.store.loader import Loader
 from deft.store.memory_cache import Kept, keep_pictures
 from deft.store.reader import EpisodeIndex, Store, open  # noqa: A004 - read as `store.open`
+from deft.store.references import Reference, add_reference, remove_reference
 from deft.store.remote import CacheConfig, open_remote, shards_together
 from deft.store.sampler import Order, Sampler, Shuffled
 from deft.store.strata import SAMPLINGS, Strata, order_of
@@ -29,6 +31,7 @@ __all__ = [
     "CacheConfig",
     "Dataset",
     "DiskError",
+    "Embedding",
     "EpisodeIndex",
     "FrameColumn",
     "FramePlan",
@@ -38,6 +41,7 @@ __all__ = [
     "Order",
     "Permutation",
     "Progress",
+    "Reference",
     "Sampler",
     "Shuffled",
     "Store",
@@ -50,11 +54,16 @@ __all__ = [
     "WriteConfig",
     "WriteReport",
     "Writer",
+    "add_embedding",
+    "add_reference",
     "append",
     "appender",
     "batches",
     "check",
+    "check_files",
     "chosen_episodes",
+    "embedding",
+    "embeddings",
     "goals",
     "is_made_from",
     "is_store",
@@ -65,6 +74,7 @@ __all__ = [
     "order_of",
     "origin_of",
     "plan_frames",
+    "remove_reference",
     "seen",
     "shards_together",
     "source",

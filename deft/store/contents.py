@@ -1,15 +1,19 @@
 """A store as a source of episodes, and the check of all that is in it."""
 
+import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
 from deft.errors import StoreError
 from deft.spec import Episode, EpisodeInfo, Problem, Spec
+from deft.store.embeddings import changed_embeddings
 from deft.store.files import fingerprint
 from deft.store.frames import FrameColumn
 from deft.store.layout import table_features
+from deft.store.manifest import sealed
 from deft.store.reader import Store
 
 
@@ -114,35 +118,54 @@ def source(store: Store) -> StoreSource:
 
 
 def check(store: Store, progress: Callable[[int, int], None] | None = None) -> list[Problem]:
-    """Read everything: compare every file with its hash, decode every picture.
+    """Read everything: compare every file with its hash, and decode every picture.
+
+    A damaged picture is named by shard, episode and frame. All cores work on it.
 
     Args:
         store: an open store.
         progress: told how many episodes are done, and of how many.
 
     Returns:
-        All that is wrong; empty for a sound store.
+        All that is wrong, in the order of the store; empty for a sound one.
     """
-    problems = [_problem("", found) for found in _changed_files(store)]
-    for number, id_ in enumerate(store.episodes.ids):
-        start, length = int(store.episodes.start[number]), int(store.episodes.length[number])
-        for column in store.frames.values():
-            out = np.empty(column.feature.shape, column.feature.dtype)
-            for row in range(start, start + length):
-                try:
-                    column.decode_into(row, out)
-                except StoreError as error:
-                    problems.append(_problem(id_, str(error)))
-        for feature in table_features(store.spec):
-            rows = store.tables[feature.name][start : start + length]
-            if feature.role != "other" and rows.dtype.kind == "f" and not np.isfinite(rows).all():
-                problems.append(_problem(id_, f"'{feature.name}' holds NaN or infinity"))
-        if progress is not None:
-            progress(number + 1, len(store.episodes))
-    return problems
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0)), "deft-check") as pool:
+        changed = pool.submit(check_files, store)
+        numbers = range(len(store.episodes))
+        wrong: list[Problem] = []
+        for done, found in enumerate(pool.map(lambda n: _check_episode(store, n), numbers), 1):
+            wrong += found
+            if progress is not None:
+                progress(done, len(store.episodes))
+        return changed.result() + wrong
 
 
-def _changed_files(store: Store) -> Iterator[str]:
+def check_files(store: Store) -> list[Problem]:
+    """Compare every file with its hash: parts, embeddings, and what is referred to elsewhere."""
+    return [_problem("", found) for found in _changed(store)]
+
+
+def _check_episode(store: Store, number: int) -> list[Problem]:
+    id_ = store.episodes.ids[number]
+    start, length = int(store.episodes.start[number]), int(store.episodes.length[number])
+    found: list[Problem] = []
+    for column in store.frames.values():
+        out = np.empty(column.feature.shape, column.feature.dtype)
+        for row in range(start, start + length):
+            try:
+                [data] = column.stored(np.asarray([row]), again=True)
+                column.decode(data, row, out)
+            except StoreError as error:
+                found.append(_problem(id_, str(error)))
+    for feature in table_features(store.spec):
+        rows = store.tables[feature.name][start : start + length]
+        if feature.role != "other" and rows.dtype.kind == "f" and not np.isfinite(rows).all():
+            found.append(_problem(id_, f"'{feature.name}' holds NaN or infinity"))
+    return found
+
+
+def _changed(store: Store) -> Iterator[str]:
+    """Files that are not what they were."""
     for name, wanted in store.info["files"].items():
         path = store.path / name
         try:
@@ -156,6 +179,10 @@ def _changed_files(store: Store) -> Iterator[str]:
                 f"({found['bytes']} bytes, sha256 {found['sha256'][:12]}…; wanted "
                 f"{wanted['bytes']}, {wanted['sha256'][:12]}…)"
             )
+    if sealed({k: v for k, v in store.info.items() if k != "digest"}) != store.info:
+        yield f"{store.path}/store.json: changed since it was written"
+    yield from changed_embeddings(store.path)
+    yield from filter(None, (each.changed() for each in store.references))
 
 
 def _problem(episode: str, what: str) -> Problem:

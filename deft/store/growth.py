@@ -58,7 +58,7 @@ def append(
     if prefix:
         source = _Renamed(source, prefix)
     opened = open(path)
-    _refuse_old(opened)
+    _refuse_unfit(opened)
     todo = _new(opened, source, chosen_episodes(source, include, episodes))
     if not todo:
         tidy(path)
@@ -82,10 +82,11 @@ def appender(store: Store, spec: Spec, provenance: Mapping[str, Any]) -> Writer:
         provenance: see `Writer`.
 
     Raises:
-        StoreError: it is of version 1, or another process writes it.
+        StoreError: it is of version 1, or refers to features elsewhere, or another process
+            writes it.
         SpecError: the episodes do not fit the store.
     """
-    _refuse_old(store)
+    _refuse_unfit(store)
     info = store.info
     config = from_plain(WriteConfig, info["config"])
     codecs = {name: camera["codec"] for name, camera in info["frames"].items()}
@@ -102,7 +103,14 @@ def appender(store: Store, spec: Spec, provenance: Mapping[str, Any]) -> Writer:
     return Writer(store.path, spec, config, provenance, base=_base(store))
 
 
-def _refuse_old(store: Store) -> None:
+def _refuse_unfit(store: Store) -> None:
+    if store.references:
+        names = ", ".join(each.feature.name for each in store.references)
+        raise StoreError(
+            f"{store.path}: {names} lie in files elsewhere, which have rows for "
+            f"{len(store)} steps only.\n"
+            "Fix: `store.remove_reference` them, append, and refer to files with more rows."
+        )
     if store.info["version"] != VERSION:
         raise StoreError(
             f"{store.path}: a store of version {store.info['version']} cannot grow.\n"

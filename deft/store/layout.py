@@ -166,7 +166,11 @@ def table_features(spec: Spec) -> list[Feature]:
 
 
 def split_episodes(
-    ids: Sequence[str], given: Sequence[str], config: WriteConfig, drawn: int = 0
+    ids: Sequence[str],
+    given: Sequence[str],
+    config: WriteConfig,
+    drawn: int = 0,
+    by_source: bool = False,
 ) -> tuple[list[str], str]:
     """Who is held out: the split of every episode, and where it came from.
 
@@ -182,11 +186,12 @@ def split_episodes(
         given: what the source says of each; empty when it says nothing.
         config: seed and fraction.
         drawn: how many episodes were drawn before, when these are appended; their split stays.
+        by_source: keep the source's `train` even if it names no `val` among these.
 
     Returns:
         One split name per episode, and `source` or `hash`.
     """
-    by_source = "val" in given
+    by_source = by_source or "val" in given
     splits: list[str] = []
     for id_, said in zip(ids, given, strict=True):
         if said and (by_source or said != "train"):

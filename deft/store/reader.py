@@ -1,7 +1,8 @@
 """A finished store, opened: contract, episodes, statistics, tables, pictures."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from deft.store.frames import FrameColumn, Opener
 from deft.store.layout import FORMAT, READABLE, table_features
 from deft.store.mapped import AGAIN as _AGAIN
 from deft.store.parts import Listed, Part, joined, joined_offsets, listed, parts_of
+from deft.store.references import Reference, references
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Store:
     path: Path
     spec: Spec
     digest: str
-    """sha256 that covers every byte of the store."""
+    """sha256 that covers every byte of the store, and the features that it refers to."""
     episodes: EpisodeIndex
     tasks: tuple[str, ...]
     """Task texts in the order of their first episode."""
@@ -81,6 +83,8 @@ class Store:
     train episodes' pictures, see `histograms`; empty for a store of version 1."""
     task_image_stats: dict[str, dict[str, Stats]] = field(default_factory=dict)
     """The same per task; empty when there are too many tasks."""
+    references: tuple[Reference, ...] = ()
+    """Features in `spec` and `tables` whose values are kept elsewhere; they have no statistics."""
 
     def __len__(self) -> int:
         """Number of steps, all episodes together."""
@@ -144,10 +148,13 @@ def open_at(path: Path, opener: Opener | None = None) -> Store:
             if feature.is_frame
         }
         stats = read_json(path / info.get("stats", "stats.json"))
+        elsewhere = tuple(references(path))
+        tables |= {each.feature.name: each.table(info["steps"]) for each in elsewhere}
         return Store(
             path=path,
-            spec=spec,
-            digest=str(info["digest"]),
+            spec=replace(spec, features=(*spec.features, *(each.feature for each in elsewhere))),
+            digest=_digest(str(info["digest"]), elsewhere),
+            references=elsewhere,
             episodes=episodes,
             tasks=index.tasks,
             texts=index.texts,
@@ -170,6 +177,14 @@ def open_at(path: Path, opener: Opener | None = None) -> Store:
         raise StoreError(
             f"{path}: store.json or stats.json lacks something.\nFound: {error!r}.\n{_AGAIN}"
         ) from error
+
+
+def _digest(own: str, elsewhere: Sequence[Reference]) -> str:
+    if not elsewhere:
+        return own
+    return hashlib.sha256(
+        "\n".join([own, *(each.digest for each in elsewhere)]).encode()
+    ).hexdigest()
 
 
 def _info(path: Path) -> dict[str, Any]:
