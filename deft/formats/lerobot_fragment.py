@@ -32,9 +32,20 @@ STATISTICS = ("min", "max", "mean", "std", "count", *QUANTILES)
 
 
 def write_fragment(
-    folder: Path, episode: Episode, columns: Sequence[Column], video: VideoSettings
+    folder: Path,
+    episode: Episode,
+    columns: Sequence[Column],
+    video: VideoSettings,
+    is_pooled: bool,
 ) -> None:
     """Write the folder, which is not there yet.
+
+    Args:
+        folder: to make.
+        episode: what to write.
+        columns: how LeRobot holds it.
+        video: how cameras are encoded.
+        is_pooled: see `lerobot_stats.of_table`.
 
     Raises:
         FormatError: a picture is missing, surplus or of another kind, or cannot be encoded.
@@ -53,7 +64,7 @@ def write_fragment(
     held = [each for each in columns if each.kind != "video"]
     _write_table(folder / _TABLE, episode, held, counts)
     stats = {
-        each.key: of_table(episode.arrays[each.feature.name])
+        each.key: of_table(episode.arrays[each.feature.name], is_pooled)
         for each in held
         if each.kind == "table"
     }

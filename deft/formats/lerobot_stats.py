@@ -27,16 +27,22 @@ def sampled_steps(length: int) -> list[int]:
     return np.round(np.linspace(0, length - 1, count)).astype(int).tolist()
 
 
-def of_table(values: np.ndarray) -> Summary:
-    """Statistics of one feature in one episode, `T ...`."""
-    steps = values.reshape(len(values), *(values.shape[1:] or (1,))).astype(np.float64)
+def of_table(values: np.ndarray, is_pooled: bool = False) -> Summary:
+    """Statistics of one feature in one episode, `T ...`.
+
+    Args:
+        values: the numbers.
+        is_pooled: whether all axes but the last are taken together, as LeRobot does since v3.
+    """
+    shape = values.shape[1:] or (1,)
+    steps = values.reshape(-1, *(shape[-1:] if is_pooled else shape)).astype(np.float64)
     quantiles = np.quantile(steps, list(QUANTILES.values()), axis=0)
     return {
         "min": steps.min(0),
         "max": steps.max(0),
         "mean": steps.mean(0),
         "std": steps.std(0),
-        "count": np.array([len(steps)], np.int64),
+        "count": np.array([len(values)], np.int64),
         **dict(zip(QUANTILES, quantiles, strict=True)),
     }
 
@@ -119,7 +125,7 @@ class Merged:
         if self.summary["mean"].size > _MOST_COUNTED:
             return
         low, span = self._range()
-        place = (values.reshape(len(values), -1) - low) / span * _BINS
+        place = (values.reshape(-1, len(low)) - low) / span * _BINS
         bins = np.clip(place.astype(np.int64), 0, _BINS - 1)  # T D
         bins += np.arange(len(low)) * _BINS
         counts = np.bincount(bins.ravel(), minlength=len(low) * _BINS).reshape(-1, _BINS)

@@ -72,6 +72,7 @@ class LeRobotWriter:
         spec: contract of the episodes to come.
         options: see there.
         pack: makes the data set of one version.
+        is_pooled: see `lerobot_stats.of_table`.
 
     Raises:
         FormatError: LeRobot cannot hold the spec, or the codec cannot be encoded here.
@@ -83,8 +84,10 @@ class LeRobotWriter:
         spec: Spec,
         options: LeRobotV21WriteOptions,
         pack: Callable[[Plan], None],
+        is_pooled: bool,
     ) -> None:
         self.spec = spec
+        self._is_pooled = is_pooled
         self._workspace, self._options, self._pack = workspace, options, pack
         self._columns = plan_columns(spec, options.pictures, str(workspace.path))
         has_videos = any(each.kind == "video" for each in self._columns)
@@ -122,9 +125,11 @@ class LeRobotWriter:
             check(episode.spec, self.spec, f"Episode '{episode.id}'")
         if len(episode) == 0:
             raise FormatError(f"Episode '{episode.id}' has no steps.\nFix: leave it out.")
-        self._workspace.keep(
-            episode.id, lambda path: write_fragment(path, episode, self._columns, self._video)
-        )
+
+        def write(path: Path) -> None:
+            write_fragment(path, episode, self._columns, self._video, self._is_pooled)
+
+        self._workspace.keep(episode.id, write)
 
     def finish(self, order: Sequence[str], /) -> Path:
         return self._workspace.publish(order, self._publish)
@@ -145,7 +150,7 @@ def lerobot_v21_writer(
     workspace: Workspace, spec: Spec, options: LeRobotV21WriteOptions
 ) -> LeRobotWriter:
     """See `LeRobotWriter`."""
-    return LeRobotWriter(workspace, spec, options, pack_v21)
+    return LeRobotWriter(workspace, spec, options, pack_v21, is_pooled=False)
 
 
 def lerobot_v30_writer(
@@ -156,4 +161,4 @@ def lerobot_v30_writer(
     def pack(plan: Plan) -> None:
         pack_v30(plan, options.data_file_mb, options.video_file_mb)
 
-    return LeRobotWriter(workspace, spec, options, pack)
+    return LeRobotWriter(workspace, spec, options, pack, is_pooled=True)
