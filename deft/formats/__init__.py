@@ -2,8 +2,8 @@
 
 from deft.formats.opening import FORMATS, locate, open, options_of, recognise  # noqa: A004
 from deft.formats.recording import Recording
-from deft.formats.writers import WRITABLE, write
-from deft.formats.writing import DiskError, Writer
+from deft.formats.writers import WRITABLE, options_to_write, write
+from deft.formats.writing import DiskError, Writer, is_unfinished, tidy
 
 __all__ = [
     "FORMATS",
@@ -11,9 +11,12 @@ __all__ = [
     "DiskError",
     "Recording",
     "Writer",
+    "is_unfinished",
     "locate",
     "open",
     "options_of",
+    "options_to_write",
     "recognise",
+    "tidy",
     "write",
 ]

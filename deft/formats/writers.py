@@ -17,7 +17,7 @@ from deft.formats import (
 )
 from deft.formats.bridge_writing import BridgeWriteOptions
 from deft.formats.opening import recognise
-from deft.formats.options import build_options
+from deft.formats.options import build_options, option_names
 from deft.formats.writing import Workspace, Writer
 from deft.spec import Spec, to_plain
 
@@ -89,6 +89,8 @@ def write(
     options: Mapping[str, Any] | None = None,
     *,
     overwrite: bool = False,
+    origin: Mapping[str, Any] | None = None,
+    join: bool = False,
 ) -> Writer:
     """Begin a recording, or go on with one that was interrupted.
 
@@ -97,7 +99,12 @@ def write(
         format: a name in `WRITABLE`.
         spec: contract of the episodes to come.
         options: settings of this format, by name; see its module.
-        overwrite: replace a recording of the same format; anything else is never replaced.
+        overwrite: replace a recording of the same format, and drop one that was begun with other
+            arguments; anything else is never replaced.
+        origin: what else the content depends on, plain JSON values; one that was begun with
+            another is not gone on with.
+        join: help a process that has begun with the same arguments and still writes: only `add`
+            and `has` may be used.
 
     Raises:
         FormatError: the format is unknown or cannot hold the spec, `path` is taken, or a
@@ -111,10 +118,23 @@ def write(
     entry, path = _WRITERS[format], Path(path).absolute()
     settings = build_options(entry.options, options, format)
     plan = {"format": format, "spec": spec.to_json(), "options": to_plain(settings)}
+    if origin is not None:
+        plan["origin"] = dict(origin)
     name = entry.read_as or format
-    workspace = Workspace(path, plan, lambda found: overwrite and recognise(found) == name)
+    workspace = Workspace(
+        path,
+        plan,
+        lambda found: overwrite and recognise(found) == name,
+        may_drop=overwrite,
+        join=join,
+    )
     try:
         return entry.make(workspace, spec, settings)
     except BaseException:
         workspace.close()
         raise
+
+
+def options_to_write(format: str) -> tuple[str, ...]:  # noqa: A002
+    """Names of the options that the writer of a format takes."""
+    return option_names(_WRITERS[format].options)

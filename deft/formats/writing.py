@@ -89,9 +89,12 @@ class Workspace:
         plan: what the content depends on (format, spec, options), plain JSON values. A workspace
             begun with another plan is refused.
         may_replace: asked when something is at `path` already.
+        may_drop: whether a workspace begun with another plan is thrown away instead.
+        join: help a process that has this workspace open: only `keep` and `has` may be used.
 
     Raises:
-        FormatError: `path` is taken, another process writes it, or the plan differs.
+        FormatError: `path` is taken, another process writes it, or the plan differs; with `join`,
+            there is no such workspace.
         DiskError: the disk refused.
     """
 
@@ -100,14 +103,22 @@ class Workspace:
         path: Path,
         plan: Mapping[str, Any],
         may_replace: Callable[[Path], bool] = lambda _: False,
+        *,
+        may_drop: bool = False,
+        join: bool = False,
     ) -> None:
         self.path = path
         self._plan = json.loads(json.dumps(plan))
         self._may_replace = may_replace
-        self._folder = path.with_name(path.name + ".partial")
+        self._may_drop = may_drop
+        self._folder = _partial(path)
         self._guard = threading.Lock()
         self._kept: set[str] = set()
         self._adding: set[str] = set()
+        if join:
+            self._descriptor = -1
+            self._compare_plan(self._folder / "plan.json")
+            return
         if not self._folder.exists():
             self._refuse_taken()
         try:
@@ -133,8 +144,13 @@ class Workspace:
             self._release()
 
     def has(self, id_: str) -> bool:
-        """True when `keep` has finished for this episode, now or before an interruption."""
-        return _name(id_) in self._kept
+        """True when `keep` has finished for this episode, here, in a process that joined, or
+        before an interruption."""
+        name = _name(id_)
+        if name not in self._kept and self.place(id_).exists():
+            with self._guard:
+                self._kept.add(name)
+        return name in self._kept
 
     def place(self, id_: str) -> Path:
         """Where an episode that is kept lies."""
@@ -216,6 +232,8 @@ class Workspace:
             (self._folder / "plan.json").unlink(missing_ok=True)
         mark.unlink(missing_ok=True)
         plan_file = self._folder / "plan.json"
+        if self._may_drop and plan_file.exists() and _read_plan(plan_file) != self._plan:
+            plan_file.unlink()
         if not plan_file.exists():
             # Without a plan this is a new folder, or one whose removal was interrupted.
             for entry in self._folder.iterdir():
@@ -234,12 +252,7 @@ class Workspace:
                 self._kept.add(place.name)
 
     def _compare_plan(self, file: Path) -> None:
-        try:
-            before = json.loads(file.read_bytes())
-        except ValueError as error:
-            raise FormatError(
-                f"{file}: is damaged.\nFound: {error}.\nFix: delete {self._folder}."
-            ) from error
+        before = _read_plan(file)
         if before != self._plan:
             keys = sorted(k for k in {*before, *self._plan} if before.get(k) != self._plan.get(k))
             raise FormatError(
@@ -268,19 +281,39 @@ class Workspace:
             )
 
     def _dissolve(self) -> None:
-        # The plan goes first: a folder without one is rubbish to every later writer.
-        (self._folder / "plan.json").unlink(missing_ok=True)
-        for entry in self._folder.iterdir():
-            if entry.name != _LOCK:
-                _remove(entry)
-        (self._folder / _LOCK).unlink()
-        self._folder.rmdir()
+        _clear(self._folder)
         self._release()
 
     def _release(self) -> None:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def is_unfinished(path: str | Path) -> bool:
+    """True when a workspace beside a path could still become, or replace, what is there."""
+    folder = _partial(Path(path).absolute())
+    if not (folder / "plan.json").exists():
+        return False
+    is_done = (folder / "finished").exists() and not (folder / "packed").exists()
+    return not (is_done and Path(path).exists())
+
+
+def tidy(path: str | Path) -> None:
+    """Remove what a writer left beside its recording when it was killed after finishing it.
+
+    An unfinished one is left alone. Raises `FormatError` while another process writes there.
+    """
+    path = Path(path).absolute()
+    folder = _partial(path)
+    if not folder.exists() or not path.exists() or is_unfinished(path):
+        return
+    descriptor = _lock(folder)
+    try:
+        if not is_unfinished(path):
+            _clear(folder)
+    finally:
+        os.close(descriptor)
 
 
 def sync(path: Path) -> None:
@@ -299,6 +332,37 @@ def disk_refused(path: Path, error: OSError) -> DiskError:
         f"{path}: cannot be written.\nFound: {error}.\n"
         "Fix: free or allow the space, then run the same command again; it goes on from here."
     )
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(path.name + ".partial")
+
+
+def _clear(folder: Path) -> None:
+    """Remove a workspace whose lock is held."""
+    # The plan goes first: a folder without one is rubbish to every later writer.
+    (folder / "plan.json").unlink(missing_ok=True)
+    for entry in folder.iterdir():
+        if entry.name != _LOCK:
+            _remove(entry)
+    (folder / _LOCK).unlink()
+    folder.rmdir()
+
+
+def _read_plan(file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_bytes())
+    except FileNotFoundError as error:
+        raise FormatError(
+            f"{file}: nothing has been begun here.\nFix: begin with a writer of its own."
+        ) from error
+    except ValueError as error:
+        raise FormatError(
+            f"{file}: is damaged.\nFound: {error}.\nFix: delete {file.parent}."
+        ) from error
+    if not isinstance(found, dict):
+        raise FormatError(f"{file}: is damaged.\nFix: delete {file.parent}.")
+    return found
 
 
 def _name(id_: str) -> str:

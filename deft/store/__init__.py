@@ -10,15 +10,24 @@ from deft.store.files import DiskError
 from deft.store.frames import FrameColumn
 from deft.store.goals import GoalConfig
 from deft.store.growth import append, appender
-from deft.store.ingest import Progress, chosen_episodes, is_made_from, write
+from deft.store.ingest import chosen_episodes, is_made_from, write
+from deft.store.jobs import Engine, Outcomes, Progress, Sink, Threads, Work, attempt, do_one, fill
 from deft.store.keyed import Permutation
-from deft.store.layout import FramePlan, WriteConfig, is_store, plan_frames, stored_spec
+from deft.store.layout import (
+    FramePlan,
+    WriteConfig,
+    is_store,
+    plan_frames,
+    split_episodes,
+    stored_spec,
+)
 from deft.store.loader import Loader
 from deft.store.memory_cache import Kept, keep_pictures
 from deft.store.reader import EpisodeIndex, Store, open  # noqa: A004 - read as `store.open`
 from deft.store.references import Reference, add_reference, remove_reference
 from deft.store.remote import CacheConfig, open_remote, shards_together
 from deft.store.sampler import Order, Sampler, Shuffled
+from deft.store.staging_helper import Helper
 from deft.store.strata import SAMPLINGS, Strata, order_of
 from deft.store.views import join, origin_of, view
 from deft.store.windows import WindowRows, Windows
@@ -32,25 +41,31 @@ __all__ = [
     "Dataset",
     "DiskError",
     "Embedding",
+    "Engine",
     "EpisodeIndex",
     "FrameColumn",
     "FramePlan",
     "GoalConfig",
+    "Helper",
     "Kept",
     "Loader",
     "Order",
+    "Outcomes",
     "Permutation",
     "Progress",
     "Reference",
     "Sampler",
     "Shuffled",
+    "Sink",
     "Store",
     "StoreFrames",
     "StoreSource",
     "Strata",
+    "Threads",
     "Vary",
     "WindowRows",
     "Windows",
+    "Work",
     "WriteConfig",
     "WriteReport",
     "Writer",
@@ -58,12 +73,15 @@ __all__ = [
     "add_reference",
     "append",
     "appender",
+    "attempt",
     "batches",
     "check",
     "check_files",
     "chosen_episodes",
+    "do_one",
     "embedding",
     "embeddings",
+    "fill",
     "goals",
     "is_made_from",
     "is_store",
@@ -78,6 +96,7 @@ __all__ = [
     "seen",
     "shards_together",
     "source",
+    "split_episodes",
     "stored_spec",
     "tidy",
     "view",

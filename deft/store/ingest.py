@@ -1,33 +1,19 @@
 """A whole source into a store, several episodes at a time."""
 
-import threading
-from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from deft.errors import DeftError, MissingPackageError, StoreError
-from deft.spec import EpisodeInfo, Problem, Source, from_plain
-from deft.store.files import DiskError
+import numpy as np
+
+from deft.errors import StoreError
+from deft.spec import Problem, Source, from_plain
+from deft.store import jobs
+from deft.store.jobs import Engine, Progress, Teller, Threads
 from deft.store.layout import WriteConfig, is_store, stored_spec
 from deft.store.reader import open  # noqa: A004 - read as `store.open`
 from deft.store.selection import Label, select
 from deft.store.writer import Writer, WriteReport
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a conversion is."""
-
-    stage: str
-    """`episodes` while they are read and encoded, then `packing`."""
-    done: int
-    total: int
-    frames: int
-    """Pictures encoded by this process."""
-    size_bytes: int
-    """Bytes written by this process."""
 
 
 def write(
@@ -36,8 +22,11 @@ def write(
     config: WriteConfig,
     *,
     workers: int = 1,
+    engine: Engine | None = None,
     include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
     episodes: Sequence[int] | None = None,
+    origin: Mapping[str, Any] | None = None,
     progress: Callable[[Progress], None] | None = None,
     strict: bool = False,
     overwrite: bool = False,
@@ -49,8 +38,11 @@ def write(
         source: any recording; `read` is called from `workers` threads.
         config: sizes, codec, split.
         workers: episodes worked on at a time.
+        engine: who works on them; None takes threads of this process.
         include: see `store.Windows`; episodes that no pattern names are not read.
+        exclude: patterns of episodes that are not taken, though included.
         episodes: numbers of the source's episodes to take; None takes all.
+        origin: what else the content depends on, for the provenance: plain JSON values.
         progress: called from this thread after each episode.
         strict: stop at the first bad episode instead of leaving it out.
         overwrite: replace a finished store.
@@ -58,11 +50,11 @@ def write(
     Raises:
         StoreError: see `Writer`; also when the recording cannot be read on, or nothing is left.
     """
-    chosen = chosen_episodes(source, include, episodes)
-    origin = provenance_of(source, include, episodes)
+    chosen = chosen_episodes(source, include, episodes, exclude)
+    whence = provenance_of(source, include, episodes, exclude, origin)
     steps = sum(source.episodes[n].length for n in chosen)
-    with Writer(path, source.spec, config, origin, overwrite=overwrite, steps=steps) as writer:
-        _, problems = fill(writer, source, chosen, workers, progress, strict)
+    with Writer(path, source.spec, config, whence, overwrite=overwrite, steps=steps) as writer:
+        _, problems = fill(writer, source, chosen, workers, progress, strict, engine)
         order = [source.episodes[n].id for n in chosen]
         return writer.finish(order, problems, Teller(progress, len(chosen)).packed)
 
@@ -74,8 +66,9 @@ def fill(
     workers: int,
     progress: Callable[[Progress], None] | None,
     strict: bool,
+    engine: Engine | None = None,
 ) -> tuple[list[tuple[str, str]], list[Problem]]:
-    """Give a Writer the chosen episodes that it does not have yet.
+    """Give a Writer the chosen episodes that it does not have yet, and tell it who is left out.
 
     Returns:
         Ids left out with the reason, and the problems of all that were chosen, both in order.
@@ -83,41 +76,24 @@ def fill(
     Raises:
         StoreError: see `write`.
     """
-    names_pictures = sum(feature.is_frame for feature in source.spec.features)
-    infos = source.episodes
-    todo = [n for n in chosen if not writer.has(infos[n].id)]
-    problems = list(source.problems)
-    left_out: dict[str, str] = {}
-    tell = Teller(progress, len(chosen))
-    tell.begin(len(chosen) - len(todo))
-
-    def one(number: int) -> tuple[int, int]:
-        episode = source.read(number)
-        return len(episode) * names_pictures, writer.add(episode, infos[number].instructions)
-
-    with closing(_each(one, todo, max(1, workers))) as outcomes:
-        for number, outcome in outcomes:
-            if isinstance(outcome, DeftError):
-                if strict:
-                    raise outcome
-                info = infos[number]
-                left_out[info.id] = str(outcome)
-                writer.leave_out(info.id, str(outcome))
-                problems.append(_problem(info, outcome))
-                outcome = (0, 0)
-            tell.episode(*outcome)
-    order = [infos[n].id for n in chosen]
-    why = [(id_, left_out[id_]) for id_ in order if id_ in left_out]
-    return why, _relevant(problems, source, order)
+    engine = engine or Threads(workers)
+    left_out, problems = jobs.fill(writer, source, chosen, engine, progress, strict)
+    for id_, why in left_out:
+        writer.leave_out(id_, why)
+    return left_out, problems
 
 
 def chosen_episodes(
-    source: Source, include: Sequence[str] = (), episodes: Sequence[int] | None = None
+    source: Source,
+    include: Sequence[str] = (),
+    episodes: Sequence[int] | None = None,
+    exclude: Sequence[str] = (),
 ) -> list[int]:
     """Numbers of the source's episodes that `write` would take, in order.
 
     Raises:
-        StoreError: a number or pattern fits nothing, or two episodes share an id.
+        StoreError: a number or pattern fits nothing, two episodes share an id, or all are
+            excluded.
     """
     infos = source.episodes
     seen: set[str] = set()
@@ -138,7 +114,15 @@ def chosen_episodes(
                 f"Found: {len(infos)} episodes, 0 to {len(infos) - 1}.\n"
                 "Fix: correct `--episodes`."
             )
-    fits = select([Label(info.id, info.task) for info in infos], include, source.name)
+    labels = [Label(info.id, info.task) for info in infos]
+    fits = select(labels, include, source.name)
+    if exclude:
+        fits = fits & ~select(labels, exclude, source.name)
+        if not np.any(fits):
+            raise StoreError(
+                f"{source.name}: every episode is excluded.\n"
+                f"Found: {', '.join(exclude)}.\nFix: exclude less."
+            )
     return [number for number in numbers if fits[number]]
 
 
@@ -148,6 +132,8 @@ def is_made_from(
     config: WriteConfig,
     include: Sequence[str] = (),
     episodes: Sequence[int] | None = None,
+    exclude: Sequence[str] = (),
+    origin: Mapping[str, Any] | None = None,
 ) -> bool:
     """True when `write` with these arguments has finished the store at `path` already.
 
@@ -160,106 +146,31 @@ def is_made_from(
         return False
     there = open(path)
     info = there.info
-    origin = provenance_of(source, include, episodes)
+    whence = provenance_of(source, include, episodes, exclude, origin)
     had: dict[str, object] = info["provenance"]
-    ids = {source.episodes[n].id for n in chosen_episodes(source, include, episodes)}
+    chosen = chosen_episodes(source, include, episodes, exclude)
+    ids = {source.episodes[n].id for n in chosen}
     return (
         from_plain(WriteConfig, info["config"]) == config
         and info["spec_digest"] == stored_spec(source.spec, config).digest()
-        and {key: had.get(key) for key in origin} == origin
+        and {key: value for key, value in had.items() if key != "written_by"} == whence
         and ids == {*there.episodes.ids, *(each["id"] for each in info["left_out"])}
     )
 
 
 def provenance_of(
-    source: Source, include: Sequence[str], episodes: Sequence[int] | None
+    source: Source,
+    include: Sequence[str],
+    episodes: Sequence[int] | None,
+    exclude: Sequence[str] = (),
+    origin: Mapping[str, Any] | None = None,
 ) -> dict[str, object]:
     """What a store keeps of where its episodes come from."""
-    return {
+    found: dict[str, object] = {
         "source": source.name,
         "include": list(include),
         "episodes": None if episodes is None else list(episodes),
     }
-
-
-def _relevant(problems: list[Problem], source: Source, order: Sequence[str]) -> list[Problem]:
-    """Without those of episodes that were not asked for; in the order of the store."""
-    rank = {id_: number for number, id_ in enumerate(order)}
-    others = {info.id for info in source.episodes} - rank.keys()
-    kept = [problem for problem in problems if problem.episode not in others]
-    return sorted(kept, key=lambda p: (rank.get(p.episode, -1), p.episode, p.severity, p.what))
-
-
-def _problem(info: EpisodeInfo, error: DeftError) -> Problem:
-    return Problem(episode=info.id, what=str(error), effect="left out", severity="error")
-
-
-class Teller:
-    """Turns what happens into `Progress`."""
-
-    def __init__(self, progress: Callable[[Progress], None] | None, total: int) -> None:
-        self._progress = progress
-        self._total = total
-        self._done = 0
-        self._frames = 0
-        self._bytes = 0
-
-    def begin(self, done: int) -> None:
-        self._done = done
-        self._tell("episodes", done)
-
-    def episode(self, frames: int, size: int) -> None:
-        self._done += 1
-        self._frames += frames
-        self._bytes += size
-        self._tell("episodes", self._done)
-
-    def packed(self, done: int) -> None:
-        self._tell("packing", done)
-
-    def _tell(self, stage: str, done: int) -> None:
-        if self._progress is not None:
-            self._progress(Progress(stage, done, self._total, self._frames, self._bytes))
-
-
-def _each(
-    one: Callable[[int], tuple[int, int]], numbers: Sequence[int], workers: int
-) -> Generator[tuple[int, tuple[int, int] | DeftError]]:
-    """Run `one` over all numbers in threads; yields (number, result or DeftError) as they end.
-
-    Only a few episodes wait in the pool at a time. An exception that is no episode's fault ends
-    the work: episodes in progress are finished, no other is begun.
-    """
-    stop = threading.Event()
-
-    def guarded(number: int) -> tuple[int, int] | DeftError:
-        if stop.is_set():
-            return 0, 0  # nobody asks any more
-        try:
-            return one(number)
-        except (DiskError, MissingPackageError):
-            raise  # every other episode would fail alike
-        except DeftError as error:
-            return error
-        except OSError as error:
-            raise StoreError(
-                f"Episode number {number}: the recording cannot be read.\nFound: {error}.\n"
-                "Fix: make it readable, then run the same command again; it goes on from here."
-            ) from error
-
-    waiting = iter(numbers)
-    running: dict[Future[tuple[int, int] | DeftError], int] = {}
-    with ThreadPoolExecutor(workers, "deft-convert") as pool:
-        try:
-            while True:
-                for number in waiting:
-                    running[pool.submit(guarded, number)] = number
-                    if len(running) >= 2 * workers:
-                        break
-                if not running:
-                    return
-                done, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in sorted(done, key=lambda each: running[each]):
-                    yield running.pop(future), future.result()
-        finally:
-            stop.set()
+    if exclude:
+        found["exclude"] = list(exclude)
+    return found | dict(origin or {})

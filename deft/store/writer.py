@@ -95,7 +95,7 @@ class Writer:
         self._plan = self._make_plan(provenance)
         self._overwrite = overwrite
         self._folder = _partial(self.path)
-        self._waiting = self._folder / "episodes"
+        self._waiting = waiting_folder(self.path)
         self._left_out: dict[str, str] = {}
         self._guard = threading.Lock()
         self._refuse_taken()
@@ -121,8 +121,12 @@ class Writer:
         self._lock.release()
 
     def has(self, id_: str) -> bool:
-        """True when `add` has kept this episode, now or before an interruption."""
-        return staged_path(self._waiting, id_).name in self._kept
+        """True when this episode is kept, by `add`, a `Helper`, or before an interruption."""
+        place = staged_path(self._waiting, id_)
+        if place.name not in self._kept and place.exists():
+            with self._guard:
+                self._kept.add(place.name)
+        return place.name in self._kept
 
     @property
     def kept(self) -> int:
@@ -351,6 +355,11 @@ def report_of(
         left_out=tuple(left_out),
         problems=tuple(problems),
     )
+
+
+def waiting_folder(path: Path) -> Path:
+    """Where the episodes of a store that is being written wait."""
+    return _partial(path) / "episodes"
 
 
 def tidy(path: str | Path) -> None:
