@@ -78,7 +78,8 @@ def decode_jpeg(data: bytes | memoryview, out: np.ndarray, where: str) -> None:
 
 
 def _decode_png(data: bytes, out: np.ndarray, levels: int, where: str) -> None:
-    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    held = np.frombuffer(data, np.uint8)
+    picture = cv2.imdecode(held, cv2.IMREAD_UNCHANGED) if len(held) else None
     wanted = np.dtype(np.uint16) if levels else out.dtype
     found = None if picture is None else picture.reshape(*picture.shape[:2], -1)
     if found is None or found.shape != out.shape or found.dtype != wanted:

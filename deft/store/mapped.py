@@ -4,6 +4,7 @@ import ctypes
 import math
 import mmap
 import os
+import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +21,10 @@ _PAGE = 4096
 """Rows of an appended file begin where they can be mapped right behind those before them, on
 machines with pages of this size; on others they are read into memory."""
 _MAGIC = b"\x93NUMPY\x01\x00"
+_HEAD = re.compile(
+    rb"\{'descr': '([<|>=]?[a-z]\d+)', 'fortran_order': (True|False), "
+    rb"'shape': \(([\d, ]*)\), \} *\n"
+)
 _FIXED = 0x10
 """MAP_FIXED, which Python does not name; the same on Linux and macOS."""
 
@@ -60,17 +65,21 @@ def look(path: Path) -> Npy:
     """Read the head of a .npy file. Raises `StoreError` when it is missing or none."""
     try:
         with path.open("rb") as file:
-            version = np.lib.format.read_magic(file)
-            if version != (1, 0):
-                raise ValueError(f"version {version} of .npy")
-            shape, by_column, dtype = np.lib.format.read_array_header_1_0(file)
-            found = Npy(path, shape, dtype, file.tell())
+            start = file.read(len(_MAGIC) + 2)
+            if start[: len(_MAGIC)] != _MAGIC or len(start) != len(_MAGIC) + 2:
+                raise ValueError("no .npy file of version 1.0")
+            head = _HEAD.fullmatch(file.read(int.from_bytes(start[-2:], "little")))
+            if head is None:
+                raise ValueError("its head is damaged, or holds no plain numbers")
+            descr, by_column, sizes = (each.decode() for each in head.groups())
+            shape = tuple(int(each) for each in sizes.split(",") if each.strip())
+            found = Npy(path, shape, np.dtype(descr), file.tell())
             size = file.seek(0, os.SEEK_END) - found.offset
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise StoreError(f"{path}: cannot be read.\nFound: {error}.\n{AGAIN}") from error
-    if by_column and len(shape) > 1:
+    if by_column == "True" and len(shape) > 1:
         raise StoreError(f"{path}: its rows do not lie one after the other.\n{AGAIN}")
-    wanted = math.prod(shape) * dtype.itemsize
+    wanted = math.prod(shape) * found.dtype.itemsize
     if size != wanted:
         raise StoreError(f"{path}: wrong size.\nFound: {size} bytes, wanted {wanted}.\n{AGAIN}")
     return found

@@ -172,7 +172,10 @@ def open_at(path: Path, opener: Opener | None = None) -> Store:
     except StoreError:
         raise
     except DeftError as error:
-        raise StoreError(f"{path}: its contract or statistics are damaged.\n{error}") from error
+        raise StoreError(
+            f"{path}: the contract in store.json or the statistics in stats.json are damaged.\n"
+            f"{error}\n{_AGAIN}"
+        ) from error
     except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
         raise StoreError(
             f"{path}: store.json or stats.json lacks something.\nFound: {error!r}.\n{_AGAIN}"
