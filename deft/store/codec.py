@@ -8,7 +8,7 @@ import numpy as np
 import simplejpeg
 
 from deft.errors import StoreError
-from deft.spec import Frames
+from deft.spec import Feature, Frames
 from deft.store.decoding import decode_jpeg, encode_png
 from deft.store.layout import FramePlan
 from deft.transforms import resize
@@ -48,6 +48,8 @@ def encoded_frames(frames: Frames, plan: FramePlan, where: str) -> Iterator[tupl
     offered: Any = getattr(frames, "encoded", None)
     encoded: Callable[[int], bytes | None] = offered or (lambda _: None)
     factor, frames = reduced(frames, plan)
+    height, width, channels = plan.source.shape
+    wanted = replace(plan.source, shape=(height // factor, width // factor, channels))
     own = plan.codec == "jpeg" and not plan.resize and offered is not None
     pictures = None if own else iter(frames)
     scratch = np.empty(plan.stored.shape, plan.stored.dtype)
@@ -61,7 +63,7 @@ def encoded_frames(frames: Frames, plan: FramePlan, where: str) -> Iterator[tupl
             continue
         picture = next(pictures, None) if pictures is not None else frames[index]
         at = f"{where}, frame {index} of {count}"
-        yield _encode(_checked(picture, plan, factor, at), plan, at), False
+        yield _encode(_checked(picture, wanted, at), plan, at), False
     if pictures is not None and next(pictures, None) is not None:
         raise StoreError(
             f"{where}: there are more pictures than the {count} it declares.\n"
@@ -78,11 +80,7 @@ def _is_plain(data: bytes) -> bool:
     return colour in ("YCbCr", "RGB", "Gray")
 
 
-def _checked(picture: np.ndarray | None, plan: FramePlan, factor: int, where: str) -> np.ndarray:
-    feature = plan.source
-    if factor > 1:
-        height, width, channels = feature.shape
-        feature = replace(feature, shape=(height // factor, width // factor, channels))
+def _checked(picture: np.ndarray | None, feature: Feature, where: str) -> np.ndarray:
     if picture is None:
         raise StoreError(
             f"{where}: the pictures end before it.\nFix: repair the recording, or leave it out."
