@@ -221,12 +221,8 @@ def _left_out(info: EpisodeInfo, what: str) -> Problem:
 
 
 def judge_language(looks: Sequence[Look]) -> Iterator[Problem]:
-    """Findings about instructions."""
-    silent = [look.info.id for look in looks if not look.instructions]
+    """Findings about instructions that are there."""
     several = sum(look.instructions > 1 for look in looks)
-    if silent:
-        what = f"{len(silent)} of {len(looks)} episodes have no instruction ({silent[0]}, for one)"
-        yield Problem(episode="", what=what, effect="kept as they are")
     if several and not any("\n" in look.info.task for look in looks):
         yield Problem(
             episode="",

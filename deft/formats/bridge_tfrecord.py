@@ -21,7 +21,7 @@ from deft.formats.example import Example, Fetch
 from deft.formats.gzip_records import GzipRecords, is_gzip
 from deft.formats.recording import Recording
 from deft.formats.tensor_proto import Tensor
-from deft.formats.tfrecord import read_record, scan_records
+from deft.formats.tfrecord import read_record, scan_sound_records
 from deft.formats.tree import holds
 from deft.spec import EpisodeInfo
 
@@ -71,12 +71,15 @@ def _load(look: Look) -> Trajectory:
 
 
 def _looks(file: PlacedFile, options: BridgeOptions) -> Iterator[Look]:
+    found: list[_Record] = []
     try:
-        found = list(_packed(file.path) if is_gzip(file.path) else _plain(file.path))
+        for record in _packed(file.path) if is_gzip(file.path) else _plain(file.path):
+            found.append(record)
     except (FormatError, OSError) as error:
+        # What lies behind the damage is lost, what lies before it is not.
         name = "/".join(part for part in (file.folder, file.split) if part) or file.path.name
+        name = file.id_of(len(found)) if found else name
         yield Look(EpisodeInfo(id=name, length=0, split=file.split), wrong=str(error))
-        return
     for number, record in enumerate(found):
         id_ = file.id_of(number)
         try:
@@ -88,7 +91,8 @@ def _looks(file: PlacedFile, options: BridgeOptions) -> Iterator[Look]:
 
 
 def _plain(path: Path) -> Iterator[_Record]:
-    for place in scan_records(path):
+    places, damage = scan_sound_records(path)
+    for place in places:
 
         def fetch(start: int, stop: int, offset: int = place.offset) -> bytes:
             try:
@@ -103,6 +107,8 @@ def _plain(path: Path) -> Iterator[_Record]:
             lambda place=place: read_record(place),
             lambda fetch=fetch, place=place: _trajectory(fetch, place.size, place.where),
         )
+    if damage is not None:
+        raise damage
 
 
 def _packed(path: Path) -> Iterator[_Record]:

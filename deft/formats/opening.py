@@ -2,27 +2,31 @@
 
 import math
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from deft.errors import FormatError, nearest
+from deft.errors import FormatError, ShapeError, SpecError, nearest
 from deft.formats import (
     aloha,
     bridge_numpy,
     bridge_raw,
     bridge_tfrecord,
+    composite,
+    feature_zarr,
     lerobot,
     replay_zarr,
     rlds,
     robomimic,
     robotwin,
+    vita_zarr,
 )
 from deft.formats.bridge_trajectory import BridgeOptions
 from deft.formats.hdf5 import is_hdf5
 from deft.formats.options import NoOptions, build_options, option_names
 from deft.formats.recording import Recording
+from deft.spec import findings
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,26 @@ class _Adapter:
 
 
 _ADAPTERS = {
+    "composite": _Adapter(
+        "a file that names trajectories and feature maps of backbones, to be joined",
+        composite.MARK,
+        composite.probe,
+        lambda path, fps: _open_composite(path, fps),
+    ),
+    # These two hold what the replay buffer is known by, hence before it.
+    "vita_zarr": _Adapter(
+        "VITA, gym-av-aloha: zarr with `config.json`",
+        vita_zarr.MARK,
+        vita_zarr.probe,
+        vita_zarr.open_vita_zarr,
+    ),
+    "feature_zarr": _Adapter(
+        "feature zarr: `T Hf Wf C` or `T D` of a vision backbone",
+        feature_zarr.MARK,
+        feature_zarr.probe,
+        feature_zarr.open_feature_zarr,
+        feature_zarr.FeatureZarrOptions,
+    ),
     "replay_zarr": _Adapter(
         "Diffusion Policy replay buffer: zarr v2 or v3, folder or zip",
         replay_zarr.MARK,
@@ -106,6 +130,8 @@ FORMATS = {name: adapter.about for name, adapter in _ADAPTERS.items()}
 """Every format that can be read, with one line about it."""
 
 _CHILDREN = 200
+_WORDLESS = frozenset({"aloha", "feature_zarr", "replay_zarr", "robomimic", "vita_zarr"})
+"""Formats in which instructions have no place, or are rare."""
 
 
 def recognise(path: str | Path) -> str | None:
@@ -149,13 +175,17 @@ def open(  # noqa: A001
     adapter = _ADAPTERS[format]
     settings = build_options(adapter.options, options, format)
     given = () if adapter.options is NoOptions else (settings,)
-    recording = adapter.open(path, fps or 0.0, *given)
+    try:
+        recording = adapter.open(path, fps or 0.0, *given)
+    except (SpecError, ShapeError) as error:  # what the files declare is no contract
+        raise FormatError(f"{path}: {error}") from error
     if fps and recording.spec.fps != fps and not keep_fps:
         raise FormatError(
             f"{path}: fps is {recording.spec.fps:g} in the recording itself.\n"
             f"Found: {fps:g} was asked for.\nFix: leave fps out."
         )
-    return recording
+    listed = findings.of_listing(recording.episodes, holds_language=format not in _WORDLESS)
+    return replace(recording, problems=(*recording.problems, *listed))
 
 
 def locate(path: str | Path, format: str | None = None) -> tuple[str, Path]:  # noqa: A002
@@ -190,6 +220,56 @@ def locate(path: str | Path, format: str | None = None) -> tuple[str, Path]:  # 
 def options_of(format: str) -> tuple[str, ...]:  # noqa: A002
     """Names of the options that the reader of a format takes."""
     return option_names(_ADAPTERS[format].options)
+
+
+def join(
+    trajectories: str | Path,
+    features: Mapping[str, str | Path],
+    *,
+    align: str = "hdf5",
+    cameras: Sequence[str] = (),
+    tasks: Sequence[str] = (),
+    fps: float | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Recording:
+    """Join trajectories with the feature maps that backbones made of their frames.
+
+    Tasks go by name (`<task>-<config>-<count>_<camera>` and parts of that), episodes by number.
+    What has no partner is a finding with the nearest name. The same can be said in a JSON or YAML
+    file with these names as keys, which `open` takes.
+
+    Args:
+        trajectories: a recording of any format, a folder of several, or RoboTwin's `_traj_data`.
+        features: feature name to feature zarr, of one task or a folder of several.
+        align: `hdf5`: the recording's own actions (RoboTwin's: the next frame's targets);
+            `hdf5_same`, `traj_resample`, `traj_simulate`: see `RoboTwinOptions`.
+        cameras: those to use; empty for all. Several become features `<name>.<camera>`.
+        tasks: those to use, as either side names them; empty for all.
+        fps: ticks per second, for trajectories that do not say it.
+        options: of the trajectories' format, as in `use_left_arm`.
+
+    Returns:
+        A recording of format `composite`; features keep their dtype. Lengths that differ by one
+        step are cut to the shorter, others leave the episode out.
+
+    Raises:
+        FormatError: a part is missing or damaged, or nothing fits together.
+    """
+    tree = {
+        "trajectories": str(trajectories),
+        "features": {name: str(path) for name, path in features.items()},
+        "align": align,
+        "cameras": list(cameras),
+        "tasks": list(tasks),
+        "options": dict(options or {}),
+    }
+    parts = build_options(composite.Composition, tree, "composite")
+    return composite.join(parts, open, recognise, fps=fps)
+
+
+def _open_composite(path: Path, fps: float) -> Recording:
+    parts = composite.read_composition(path)
+    return composite.join(parts, open, recognise, path=path, fps=fps or None)
 
 
 def _find(path: Path) -> tuple[str, Path]:

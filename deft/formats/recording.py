@@ -49,7 +49,7 @@ class Recording:
 
 
 def require_episodes(
-    path: Path, episodes: Sequence[EpisodeInfo], problems: Sequence[Problem]
+    path: Path, episodes: Sequence[object], problems: Sequence[Problem]
 ) -> None:
     """Raise `FormatError` when nothing usable is left."""
     if not episodes:

@@ -27,7 +27,7 @@ from deft.formats.recording import (
 )
 from deft.formats.rlds_layout import Column, Layout, declare, parse_record
 from deft.formats.tfds import read_leaves
-from deft.formats.tfrecord import RecordPlace, read_record, scan_records
+from deft.formats.tfrecord import RecordPlace, read_record, scan_sound_records
 from deft.spec import Episode, EpisodeInfo, Frames, Problem, Spec
 
 MARK = "a folder with `features.json` and `NAME-SPLIT.tfrecord-…` shards"
@@ -53,11 +53,11 @@ def open_rlds(path: Path, fps: float) -> Recording:
     shards = _shards(path)
     info, problems = _dataset_info(path)
     leaves = read_leaves(path / "features.json")
-    places = [(shard, place) for shard in shards for place in scan_records(shard.path)]
+    places, damaged = _scan(shards)
+    require_episodes(path, [shard.path for shard, _ in places], damaged)
+    problems += damaged
     problems += _compare_counts(info, shards, Counter(shard.split for shard, _ in places))
-    layout, found = declare(
-        path, leaves, places[0][1] if places else None, str(info.get("name", ""))
-    )
+    layout, found = declare(path, leaves, places[0][1], str(info.get("name", "")))
     problems += found
     looks = [_look(layout, shard, place) for shard, place in places]
     usable = [look for look in looks if not look.wrong]
@@ -68,7 +68,6 @@ def open_rlds(path: Path, fps: float) -> Recording:
     ]
     require_episodes(path, [look.info for look in usable], problems)
     problems += _judge_cameras(layout, usable)
-    problems += _judge_instructions(usable)
     problems += find_twins((look.info, look.digest) for look in usable)
     black = {c.feature.name for c in layout.cameras if _is_always_black(c, usable)}
     columns = [column for column in layout.columns if column.feature.name not in black]
@@ -121,6 +120,26 @@ def _shards(path: Path) -> list[_Shard]:
     return found
 
 
+def _scan(shards: Iterable[_Shard]) -> tuple[list[tuple[_Shard, RecordPlace]], list[Problem]]:
+    """Where every record lies; a shard that is cut short keeps those before the damage."""
+    places: list[tuple[_Shard, RecordPlace]] = []
+    problems: list[Problem] = []
+    for shard in shards:
+        found, damage = scan_sound_records(shard.path)
+        places += [(shard, place) for place in found]
+        if damage is not None:
+            effect = f"left out, with what follows in its shard; the {len(found)} before are used"
+            name = _episode_id(shard, len(found))
+            problems.append(
+                Problem(episode=name, what=str(damage), effect=effect, severity="error")
+            )
+    return places, problems
+
+
+def _episode_id(shard: _Shard, number: int) -> str:
+    return f"{shard.split}-{shard.number:05d}-{number:05d}"
+
+
 def _dataset_info(path: Path) -> tuple[dict[str, Any], list[Problem]]:
     file = path / "dataset_info.json"
     if file.is_file():
@@ -171,7 +190,7 @@ def _compare_counts(
 
 def _look(layout: Layout, shard: _Shard, place: RecordPlace) -> _Look:
     """Length, instruction, actions and first pictures of one record, from a few reads."""
-    name = f"{shard.split}-{shard.number:05d}-{place.number:05d}"
+    name = _episode_id(shard, place.number)
     nothing = EpisodeInfo(id=name, length=0, split=shard.split)
     try:
         with place.path.open("rb", buffering=0) as file:
@@ -327,17 +346,6 @@ def _judge_cameras(layout: Layout, looks: list[_Look]) -> Iterator[Problem]:
                 "have pictures",
                 effect="the flag is ignored, the pictures are used",
             )
-
-
-def _judge_instructions(looks: list[_Look]) -> Iterator[Problem]:
-    silent = [look.info.id for look in looks if not look.info.task]
-    if silent:
-        yield Problem(
-            episode="",
-            what=f"{len(silent)} of {len(looks)} episodes have no instruction ({silent[0]}, for "
-            "one)",
-            effect="kept as they are",
-        )
 
 
 def _mismatch(where: str, wanted: str, found: str) -> FormatError:

@@ -37,6 +37,14 @@ def scan_records(path: Path) -> list[RecordPlace]:
     Raises:
         FormatError: a length does not match its checksum, or the file ends inside a record.
     """
+    places, damage = scan_sound_records(path)
+    if damage is not None:
+        raise damage
+    return places
+
+
+def scan_sound_records(path: Path) -> tuple[list[RecordPlace], FormatError | None]:
+    """Every record before the first damage in a file, and that damage; see `scan_records`."""
     places: list[RecordPlace] = []
     try:
         size = path.stat().st_size
@@ -47,8 +55,10 @@ def scan_records(path: Path) -> list[RecordPlace]:
                 places.append(place)
                 at = file.seek(place.offset + place.size + 4)
     except OSError as error:
-        raise _unreadable(path, error) from error
-    return places
+        return places, _unreadable(path, error)
+    except FormatError as error:
+        return places, error
+    return places, None
 
 
 def read_record(place: RecordPlace) -> bytes:

@@ -30,10 +30,13 @@ _GAP = 2.5
 """A step that took this many periods is a gap."""
 
 
-def of_listing(infos: Sequence[EpisodeInfo]) -> list[Problem]:
+def of_listing(infos: Sequence[EpisodeInfo], holds_language: bool = True) -> list[Problem]:
     """What the list of episodes alone shows: no steps, ids that repeat, no instructions.
 
-    A source in which no episode has an instruction is told in a note, for some formats hold none.
+    Args:
+        infos: every episode of a source.
+        holds_language: False where the format has no place for instructions; then it is no
+            finding that all are empty.
     """
     found: list[Problem] = []
     for id_, count in Counter(info.id for info in infos).items():
@@ -43,11 +46,7 @@ def of_listing(infos: Sequence[EpisodeInfo]) -> list[Problem]:
             found.append(Problem(episode=id_, what=what, effect=effect, severity="error"))
     found += [_empty(info.id) for info in infos if info.length < 1]
     silent = [info.id for info in infos if not info.task.strip()]
-    if silent and len(silent) == len(infos):
-        what = "no episode has an instruction"
-        effect = "kept as they are; nothing that follows language can be trained on them"
-        found.append(Problem(episode="", what=what, effect=effect, severity="note"))
-    elif silent:
+    if silent and (holds_language or len(silent) < len(infos)):
         named = ", ".join(silent[:5]) + (", …" if len(silent) > 5 else "")
         what = f"{len(silent)} of {len(infos)} episodes have no instruction ({named})"
         found.append(Problem(episode="", what=what, effect="kept as they are"))
@@ -109,13 +108,12 @@ def check(
         progress: told how many episodes are done, and of how many.
 
     Returns:
-        `of_listing`, `of_episode` of all, and episodes that are the same as an earlier one:
-        actions, states and the first picture of each camera.
+        `of_episode` of all, and episodes that are the same as an earlier one: actions, states
+        and the first picture of each camera. What `of_listing` finds is told at opening.
     """
     infos = source.episodes
-    found = of_listing(infos)
+    found: list[Problem] = []
     digests: list[tuple[EpisodeInfo, bytes]] = []
-    empty = {info.id for info in infos if info.length < 1}
 
     def one(number: int) -> tuple[list[Problem], bytes]:
         try:
@@ -125,8 +123,7 @@ def check(
 
     results = _in_order(one, len(infos), workers or os.cpu_count() or 1)
     for number, (problems, digest) in enumerate(results):
-        if infos[number].id not in empty:
-            found += problems
+        found += problems
         if digest:
             digests.append((infos[number], digest))
         if progress is not None:

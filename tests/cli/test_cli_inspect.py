@@ -9,16 +9,23 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import h5py
+import numpy as np
 import pytest
 
 from deft import store
+from deft.cli.inspect_actions import arms
 from deft.cli.main import main
+from deft.spec import Feature, Spec
 from suites import tiny
 from suites.demonstrations import write_store
+from suites.fuzz_rows import write_robotwin
 from suites.recordings import (
     HEIGHT,
     TASKS,
     WIDTH,
+    jpeg,
+    png,
     replay_files,
     rlds_values,
     write_folder,
@@ -47,14 +54,32 @@ def test_counts_of_a_recording(robot: Path, capsys: pytest.CaptureFixture[str]) 
     assert (found["episodes"], found["steps"], found["seconds_recorded"]) == (3, 15, 1.5)
     assert found["length"] == {"min": 4, "mean": 5.0, "max": 6}
     assert found["action_width"] == {"action": 2}
+    holds = {
+        "cameras": ["top"],
+        "shapes": {"state": [3], "action": [2], "top": [HEIGHT, WIDTH, 3], "reward": [1]},
+        "action_width": {"action": 2},
+    }
     assert found["tasks"] == [
-        {"task": TASKS[0], "episodes": 2, "steps": 9},
-        {"task": TASKS[1], "episodes": 1, "steps": 6},
+        {
+            "task": TASKS[0],
+            "episodes": 2,
+            "steps": 9,
+            "example": {"episode": "episode_000002", "steps": 5},
+            **holds,
+        },
+        {
+            "task": TASKS[1],
+            "episodes": 1,
+            "steps": 6,
+            "example": {"episode": "episode_000001", "steps": 6},
+            **holds,
+        },
     ]
     assert found["problems"] == []
     assert found["spec"]["features"][2]["height"] == HEIGHT
     assert found["seconds"] > 0
     assert "failed" not in found
+    assert "noticed" not in found
 
 
 def test_a_person_sees_sizes_by_name(robot: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -67,6 +92,8 @@ def test_a_person_sees_sizes_by_name(robot: Path, capsys: pytest.CaptureFixture[
     assert "3 with 15 steps" in shown
     assert "4 to 6 steps, mean 5.0" in shown
     assert "action: 2 wide" in shown
+    (task,) = [line for line in shown.splitlines() if line.startswith(f"  {TASKS[1]}")]
+    assert task.split()[-7:] == ["1", "6", "episode_000001", "6", "top", "action", "2"]
     assert "problems" not in shown
 
 
@@ -105,6 +132,36 @@ def test_a_sound_recording_passes_the_check(
     assert as_json(capsys, path, "--check")["failed"] == []
     assert inspect(path, "--check", "--format", "replay_zarr") == 0
     assert "sound" in capsys.readouterr().out
+
+
+def test_the_check_notices_what_pictures_show(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = [rlds_values(number, 12) for number in range(3)]
+    first = values[0]["steps/observation/image_0"]
+    values[0]["steps/observation/image_0"] = [first[0]] * 12
+    values[1]["steps/observation/image_0"] = [
+        *values[1]["steps/observation/image_0"][:1],
+        *[jpeg(np.zeros((HEIGHT, WIDTH, 3), np.uint8))] * 11,
+    ]
+    values[2]["steps/observation/wrist"] = [png(np.full((HEIGHT, WIDTH, 3), 90, np.uint8))] * 12
+    path = write_rlds(tmp_path / "r", {"train": [*values, values[0]]})
+    found = as_json(capsys, path, "--check")
+    assert found["failed"] == []
+    said = [(each["episode"][-1], each["what"]) for each in found["noticed"]]
+    assert said == [
+        ("0", "'image_0' stands still from step 0 to 11 of 12 while the robot moves"),
+        ("1", "'image_0' is black in 11 of 12 pictures"),
+        ("1", "'image_0' stands still from step 1 to 11 of 12 while the robot moves"),
+        ("2", "'wrist' shows one colour in all 12 pictures"),
+        ("3", "'image_0' stands still from step 0 to 11 of 12 while the robot moves"),
+        ("3", "is the same as train-00000-00000 (actions, states, pictures)"),
+    ]
+    assert all(each["effect"] for each in found["noticed"])
+    assert inspect(path, "--check") == 0
+    shown = capsys.readouterr().out
+    assert "6 noticed" in shown
+    assert "noticed in the check" in shown
 
 
 def test_a_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -147,6 +204,86 @@ def test_a_policy_by_bundle_run_and_checkpoint(
     assert "solver_steps" in shown
     (saved / "model.safetensors").write_bytes(b"something else")
     assert inspect(saved, "--check") == 1
+
+
+def widths(found: dict[str, Any]) -> list[tuple[int, dict[str, int], list[str]]]:
+    return [
+        (group["width"], group["arms"], sorted({task["recording"] for task in group["tasks"]}))
+        for group in found["groups"]
+    ]
+
+
+def test_tasks_are_grouped_by_action_width_and_arm(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "robotwin"
+    for task, dof in (("lift", 6), ("stack", 6), ("shake", 7)):
+        write_robotwin(root / task / "demo_clean", dof)
+    write_folder(root / "pusht.zarr", replay_files((4, 3)))
+    (root / "lift" / "notes.txt").write_text("nothing to see")
+    found = as_json(capsys, root, "--actions")
+    assert found["failed"] == []
+    assert sorted(widths(found), key=lambda each: each[0]) == [
+        (2, {}, ["pusht.zarr"]),
+        (14, {"left": 7, "right": 7}, ["lift/demo_clean", "stack/demo_clean"]),
+        (16, {"left": 8, "right": 8}, ["shake/demo_clean"]),
+    ]
+    assert inspect(root, "--actions") == 0
+    shown = capsys.readouterr().out
+    assert "action width 14 (left 7, right 7): 4 tasks" in shown  # each has two instructions
+    assert "the widths differ" in shown
+
+
+def test_action_widths_of_one_recording_and_of_a_store(
+    tmp_path: Path, robot: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = as_json(capsys, robot, "--actions")
+    ((width, arms, recordings),) = widths(found)
+    assert (width, arms, recordings) == (2, {}, ["robot"])
+    assert [each["task"] for each in found["groups"][0]["tasks"]] == list(TASKS)
+    path = write_store(tmp_path / "store")
+    assert widths(as_json(capsys, path, "--actions")) == [(2, {}, ["store"])]
+
+
+def test_a_recording_that_cannot_be_opened_is_not_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_robotwin(tmp_path / "r" / "lift")
+    for broken in write_robotwin(tmp_path / "r" / "stack").rglob("*.hdf5"):
+        with h5py.File(broken, "r+") as file:
+            file["joint_action/left_arm"][...] = np.nan
+    assert inspect(tmp_path / "r", "--actions", "--json") == 1
+    found = json.loads(capsys.readouterr().out)
+    assert [each["recording"] for each in found["failed"]] == ["stack"]
+    assert [recordings for *_, recordings in widths(found)] == [["lift"]]
+    assert inspect(tmp_path / "r", "--actions") == 1
+    assert "not counted" in capsys.readouterr().out
+    assert inspect(tmp_path / "r", "--actions", "--check") == 2
+
+
+@pytest.mark.parametrize(
+    ("names", "wanted"),
+    [
+        (("left.j0", "left.gripper", "right.j0"), {"left": 2, "right": 1}),
+        (("kLeftElbow", "kRightElbow", "kRightHandThumb"), {"left": 1, "right": 2}),
+        (("left_waist", "right_waist", "lift"), {"both": 1, "left": 1, "right": 1}),
+        (("x", "y", "gripper"), {}),
+        (("leftover", "bright", "copyright"), {}),
+    ],
+)
+def test_arms_are_known_by_their_names(names: tuple[str, ...], wanted: dict[str, int]) -> None:
+    action = Feature(
+        name="action", role="action", shape=(len(names),), dtype="float32", names=names
+    )
+    assert arms(Spec(features=(action,), fps=10.0)) == wanted
+
+
+def test_two_action_features_are_two_arms() -> None:
+    features = tuple(
+        Feature(name=f"action_{side}", role="action", shape=(7,), dtype="float32")
+        for side in ("left", "right")
+    )
+    assert arms(Spec(features=features, fps=10.0)) == {"left": 7, "right": 7}
 
 
 def test_what_is_not_there_or_unknown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

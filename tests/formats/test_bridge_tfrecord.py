@@ -287,3 +287,16 @@ def test_a_damaged_file_gives_episodes_or_a_clear_error(scratch: Path, data: st.
     scratch.write_bytes(whole[: len(whole) - data.draw(st.sampled_from([0, 0, 1, 50]))])
     said = complaint(lambda: read_everything(scratch))
     assert said == "" or str(scratch) in said
+
+
+def test_a_file_that_is_cut_short_is_used_up_to_there(tmp_path: Path) -> None:
+    examples = [converted_example(number, 4) for number in range(3)]
+    file = write_records(tmp_path / "task" / "train" / "out.tfrecord", examples)
+    file.write_bytes(file.read_bytes()[:-5])
+    recording = formats.open(tmp_path)
+    assert len(recording.episodes) == 2
+    assert recording.episodes[1].id.endswith("1")
+    (found,) = [each for each in recording.problems if each.severity == "error"]
+    assert found.episode.endswith("2")
+    assert "the file ends inside" in found.what
+    assert found.effect == "left out"

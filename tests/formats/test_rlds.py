@@ -121,7 +121,7 @@ def test_findings_are_reported(tmp_path: Path) -> None:
         "has no steps": "error",
         "'state': step 0, element 0 is inf": "error",
         "'state' has 5 steps, others 4": "error",
-        "1 of 2 episodes have no instruction (train-00001-00000, for one)": "warning",
+        "1 of 2 episodes have no instruction (train-00001-00000)": "warning",
     }
 
 
@@ -245,11 +245,23 @@ def test_damage_in_what_is_looked_at_leaves_the_episode_out(tmp_path: Path) -> N
     assert "record 1: the data does not match its checksum" in problem.what
 
 
-def test_a_shard_that_is_cut_short_is_refused(tmp_path: Path) -> None:
+def test_a_shard_that_is_cut_short_is_used_up_to_there(tmp_path: Path) -> None:
     path = write_rlds(tmp_path, {"train": [rlds_values(0, 4), rlds_values(1, 4)]})
     shard = next(path.glob("*.tfrecord*"))
-    shard.write_bytes(shard.read_bytes()[:-5])
-    with pytest.raises(FormatError, match=r"record 1 at byte \d+: the file ends inside"):
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-5])
+    recording = formats.open(path)
+    assert [info.id for info in recording.episodes] == ["train-00000-00000"]
+    (found,) = [each for each in recording.problems if each.severity == "error"]
+    assert found.episode == "train-00000-00001"
+    assert "record 1 at byte" in found.what
+    assert "the file ends inside" in found.what
+    assert "the 1 before are used" in found.effect
+    shard.write_bytes(whole[:50])
+    with pytest.raises(FormatError, match=r"no usable episode(.|\n)*record 0 at byte"):
+        formats.open(path)
+    shard.write_bytes(b"")
+    with pytest.raises(FormatError, match="no usable episode"):
         formats.open(path)
 
 

@@ -3,6 +3,8 @@
 A new format is one row: its name and how to write a recording at a path.
 """
 
+import json
+import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,15 +76,13 @@ def _aloha(path: Path) -> None:
             file["compress_len"] = np.array([[len(blob) for blob in blobs]], np.float32)
 
 
-def _robotwin(path: Path) -> None:
-    import json
-    import pickle
-
+def write_robotwin(path: Path, dof: int = 6) -> Path:
+    """A RoboTwin task: two episodes with both arms, instructions and planned moves."""
     for number, length in enumerate(LENGTHS):
         made = demonstration(number, length + 1)
         file_path = path / "data" / f"episode{number}.hdf5"
         file_path.parent.mkdir(parents=True, exist_ok=True)
-        arms = np.repeat(made["action"], 3, axis=1)
+        arms = np.repeat(made["action"], dof, axis=1)[:, :dof]
         with h5py.File(file_path, "w") as file:
             for side in ("left", "right"):
                 file[f"joint_action/{side}_arm"] = arms.astype(np.float64)
@@ -99,12 +99,13 @@ def _robotwin(path: Path) -> None:
         folder.mkdir(exist_ok=True)
         (folder / f"episode{number}.json").write_text(json.dumps(said))
         plans = {
-            f"{side}_joint_path": [{"status": "Success", "position": np.zeros((9, 6))}]
+            f"{side}_joint_path": [{"status": "Success", "position": np.zeros((9, dof))}]
             for side in ("left", "right")
         }
         folder = path / "_traj_data"
         folder.mkdir(exist_ok=True)
         (folder / f"episode{number}.pkl").write_bytes(pickle.dumps(plans))
+    return path
 
 
 def _bridge_raw(path: Path) -> None:
@@ -148,7 +149,7 @@ ROWS: dict[str, Row] = {
     ),
     "rlds": Row("rlds", _rlds),
     "robomimic": Row("robomimic", _robomimic, ".hdf5"),
-    "robotwin": Row("robotwin", _robotwin),
+    "robotwin": Row("robotwin", write_robotwin),
     "store": Row("store", _store),
 }
 """Every format, some of them in several shapes."""
