@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deft import formats
+from deft import formats, transforms
 from deft.errors import FormatError
 from deft.formats import Recording
+from deft.transforms import BinarizeGripper, RelabelActions
 from suites.bridge_trees import DATED, OLD, hold, recorded, write_trajectory
 from suites.formats import FormatChecks, complaint, repeatable
 from suites.recordings import HEIGHT, WIDTH, demonstration, jpeg
@@ -107,6 +108,27 @@ def test_old_episodes_lose_their_first_frame(tmp_path: Path, shift: bool) -> Non
     first = episode.frames["image_0"][0].astype(float)
     assert np.abs(first - made["image"][drop]).mean() < 4
     assert any("before 2021-07-23" in each.what for each in recording.problems) is shift
+
+
+def test_relabelled_motion_does_not_depend_on_the_shift(tmp_path: Path) -> None:
+    """Pictures and state move together: only the gripper is given to another step."""
+    rng = np.random.default_rng(0)
+    actions, state = rng.normal(size=(6, 7)), np.cumsum(rng.normal(size=(7, 7)) / 9, 0)
+    actions[:, 6] = [1, 0.7, 0.3, 0, 0, 1]
+    folder = tmp_path / OLD / "raw/traj_group0/traj0"
+    write_trajectory(folder, 0, 7, actions=list(actions), changes={"full_state": state})
+    chain = [BinarizeGripper(), RelabelActions(angles=())]
+    found: dict[bool, np.ndarray] = {}
+    for shift in (True, False):
+        recording = formats.open(tmp_path, options={"latency_shift": shift})
+        changed = transforms.apply(chain, recording.read(0))
+        found[shift] = changed.arrays["action"][changed.valid]
+    motion = np.diff(np.float32(state)[:, :6], axis=0)
+    np.testing.assert_allclose(found[False][:, :6], motion, atol=1e-6)
+    np.testing.assert_allclose(found[True][:, :6], motion[1:], atol=1e-6)
+    assert found[False][:, 6].tolist() == [1, 0, 0, 0, 0, 1]
+    # The last action is dropped before grippers are decided, as upstream does it.
+    assert found[True][:, 6].tolist() == [1, 0, 0, 0, 0]
 
 
 def test_the_day_of_the_change_is_not_shifted(tmp_path: Path) -> None:
