@@ -9,7 +9,7 @@ from deft.store.embeddings import Embedding, add_embedding, embedding, embedding
 from deft.store.files import DiskError
 from deft.store.frames import FrameColumn
 from deft.store.goals import GoalConfig
-from deft.store.growth import append, appender
+from deft.store.growth import append, appender, config_of, renamed
 from deft.store.ingest import chosen_episodes, is_made_from, write
 from deft.store.jobs import Engine, Outcomes, Progress, Sink, Threads, Work, attempt, do_one, fill
 from deft.store.keyed import Permutation
@@ -78,6 +78,7 @@ __all__ = [
     "check",
     "check_files",
     "chosen_episodes",
+    "config_of",
     "do_one",
     "embedding",
     "embeddings",
@@ -93,6 +94,7 @@ __all__ = [
     "origin_of",
     "plan_frames",
     "remove_reference",
+    "renamed",
     "seen",
     "shards_together",
     "source",

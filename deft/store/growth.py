@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from deft.errors import StoreError
 from deft.spec import Episode, EpisodeInfo, Problem, Source, Spec, check, from_plain
-from deft.store.ingest import Progress, Teller, chosen_episodes, fill, provenance_of
+from deft.store.ingest import chosen_episodes, fill, provenance_of
+from deft.store.jobs import Engine, Progress, Teller
 from deft.store.layout import VERSION, WriteConfig, stored_spec
 from deft.store.overall import Row
 from deft.store.packing import Base
@@ -22,9 +22,12 @@ def append(
     source: Source,
     *,
     workers: int = 1,
+    engine: Engine | None = None,
     include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
     episodes: Sequence[int] | None = None,
     prefix: str = "",
+    origin: Mapping[str, Any] | None = None,
     progress: Callable[[Progress], None] | None = None,
     strict: bool = False,
 ) -> WriteReport:
@@ -40,9 +43,13 @@ def append(
         path: folder of a finished store.
         source: any recording that fits the store; `read` is called from `workers` threads.
         workers: episodes worked on at a time.
+        engine: who works on them; None takes threads of this process.
         include: see `store.Windows`; other episodes are not read.
+        exclude: patterns of episodes that are not taken, though included.
         episodes: numbers of the source's episodes to take; None takes all.
-        prefix: put before every episode's id, as in `lab2/`, when ids of two recordings meet.
+        prefix: put before every episode's id, as in `lab2/`, when ids of two recordings meet. An
+            engine that reads episodes elsewhere must do the same, with `renamed`.
+        origin: what else the content depends on, for the provenance: plain JSON values.
         progress: called from this thread after each episode.
         strict: stop at the first bad episode instead of leaving it out.
 
@@ -56,16 +63,16 @@ def append(
     """
     path = Path(path)
     if prefix:
-        source = _Renamed(source, prefix)
+        source = renamed(source, prefix)
     opened = open(path)
     _refuse_unfit(opened)
-    todo = _new(opened, source, chosen_episodes(source, include, episodes))
+    todo = _new(opened, source, chosen_episodes(source, include, episodes, exclude))
     if not todo:
         tidy(path)
         return report_of(path, opened.info, 0, (), ())
-    origin = provenance_of(source, include, episodes)
-    with appender(opened, source.spec, origin) as writer:
-        left_out, problems = fill(writer, source, todo, workers, progress, strict)
+    whence = provenance_of(source, include, episodes, exclude, origin)
+    with appender(opened, source.spec, whence) as writer:
+        left_out, problems = fill(writer, source, todo, workers, progress, strict, engine)
         if not writer.kept:
             writer.abandon()
             return report_of(path, opened.info, 0, left_out, problems)
@@ -87,10 +94,7 @@ def appender(store: Store, spec: Spec, provenance: Mapping[str, Any]) -> Writer:
         SpecError: the episodes do not fit the store.
     """
     _refuse_unfit(store)
-    info = store.info
-    config = from_plain(WriteConfig, info["config"])
-    codecs = {name: camera["codec"] for name, camera in info["frames"].items()}
-    config = replace(config, codecs=codecs)
+    config = config_of(store)
     given = stored_spec(spec, config)
     where = f"{store.path}, and what is appended"
     check(given, store.spec, where)
@@ -101,6 +105,12 @@ def appender(store: Store, spec: Spec, provenance: Mapping[str, Any]) -> Writer:
             "Fix: leave these features out of the recording, or convert both into a new store."
         )
     return Writer(store.path, spec, config, provenance, base=_base(store))
+
+
+def config_of(store: Store) -> WriteConfig:
+    """How episodes are kept that join a store: its own settings, each camera's codec settled."""
+    codecs = {name: camera["codec"] for name, camera in store.info["frames"].items()}
+    return replace(from_plain(WriteConfig, store.info["config"]), codecs=codecs)
 
 
 def _refuse_unfit(store: Store) -> None:
@@ -173,31 +183,31 @@ def _new(store: Store, source: Source, chosen: Sequence[int]) -> list[int]:
     return new
 
 
-@dataclass(frozen=True)
+def renamed(source: Source, prefix: str) -> Source:
+    """The same recording, with something before every episode's id."""
+    return _Renamed(
+        source=source,
+        prefix=prefix,
+        spec=source.spec,
+        name=source.name,
+        episodes=tuple(replace(info, id=prefix + info.id) for info in source.episodes),
+        problems=tuple(
+            replace(each, episode=prefix + each.episode) if each.episode else each
+            for each in source.problems
+        ),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Renamed:
     """A source whose episodes have longer ids; satisfies `spec.Source`."""
 
     source: Source
     prefix: str
-
-    @property
-    def spec(self) -> Spec:
-        return self.source.spec
-
-    @property
-    def name(self) -> str:
-        return self.source.name
-
-    @cached_property
-    def episodes(self) -> Sequence[EpisodeInfo]:
-        return [replace(info, id=self.prefix + info.id) for info in self.source.episodes]
-
-    @property
-    def problems(self) -> Sequence[Problem]:
-        return [
-            replace(each, episode=self.prefix + each.episode) if each.episode else each
-            for each in self.source.problems
-        ]
+    spec: Spec
+    name: str
+    episodes: Sequence[EpisodeInfo]
+    problems: Sequence[Problem]
 
     def read(self, index: int) -> Episode:
         episode = self.source.read(index)

@@ -6,7 +6,7 @@ that never changes has exactly this value as its mean, and a standard deviation 
 feature with a value that is not finite has none at all, with the reason.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,14 +77,6 @@ class Moments:
             q99=quantiles[1],
             count=self.count,
         )
-
-
-def merged(parts: Iterable[Moments]) -> Moments | None:
-    """All parts in one, in the order given; None when there are none."""
-    total: Moments | None = None
-    for part in parts:
-        total = part if total is None else total.merge(part)
-    return total
 
 
 @dataclass(frozen=True)

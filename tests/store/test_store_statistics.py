@@ -1,24 +1,71 @@
 """Moments, quantiles, and what stats.json holds."""
 
+import functools
+import itertools
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
 
 from deft import store
 from deft.spec import Feature, Spec, Stats
-from deft.store.statistics import Moments, merged, quantiles
+from deft.store.statistics import Moments, measure, quantiles
 from suites.memory_source import MemorySource, tiny_spec, with_array
+
+
+def values(dtype: str) -> st.SearchStrategy[np.ndarray]:
+    """`N 3` of some dtype, with 1 to 40 rows."""
+    shape = st.tuples(st.integers(1, 40), st.just(3))
+    limits = {"allow_nan": False, "allow_infinity": False}
+    wide = {"float16": st.floats(width=16, **limits), "float32": st.floats(-1e6, 1e6, width=32)}
+    return arrays.arrays(np.dtype(dtype), shape, elements=wide.get(dtype))
+
+
+@settings(deadline=None, max_examples=120)
+@given(st.data(), st.sampled_from(["bool", "uint8", "int32", "int64", "float16", "float32"]))
+def test_they_are_numpy_s_over_the_steps_that_count(data: st.DataObject, dtype: str) -> None:
+    table = data.draw(values(dtype))
+    valid = data.draw(arrays.arrays(np.bool_, len(table)))
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(table)), max_size=5)) | {0, len(table)})
+    spans = list(itertools.pairwise(cuts))[::2]  # every other episode is held out
+    owners = data.draw(st.lists(st.sampled_from("ab"), min_size=9, max_size=9))
+    groups = {g: [n for n in range(len(spans)) if owners[n] == g] for g in "ab"}
+    found = measure(table, valid, spans, groups)
+    agrees(found.whole, table, valid, spans)
+    for name, numbers in groups.items():
+        agrees(found.groups.get(name), table, valid, [spans[n] for n in numbers])
+
+
+def agrees(
+    found: Stats | None, table: np.ndarray, valid: np.ndarray, spans: list[tuple[int, int]]
+) -> None:
+    parts = [table[a:b][valid[a:b]] for a, b in spans]
+    rows = np.concatenate([*parts, table[:0]]).astype(np.float64)
+    if len(rows) == 0:
+        assert found is None
+        return
+    assert found is not None
+    size = np.abs(rows).max() + 1e-30
+    assert found.count == len(rows)
+    np.testing.assert_allclose(found.mean / size, rows.mean(0) / size, atol=1e-12)
+    np.testing.assert_allclose(found.std / size, rows.std(0) / size, atol=1e-7)
+    assert (found.min == rows.min(0)).all()
+    assert (found.max == rows.max(0)).all()
+    assert (found.q01 == np.quantile(rows, 0.01, axis=0)).all()
+    assert (found.q99 == np.quantile(rows, 0.99, axis=0)).all()
+    still = (rows == rows[0]).all(0)
+    assert (found.std[still] == 0).all()
+    assert (found.mean[still] == rows[0][still]).all()
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.sampled_from([0.0, 1e6]))
 def test_merged_moments_are_those_of_the_whole(lengths: list[int], offset: float) -> None:
     rng = np.random.default_rng(len(lengths))
     parts = [offset + rng.normal(0, 1, (n, 3)) for n in lengths]
-    found = merged(map(Moments.of, parts))
-    assert found is not None
+    found = functools.reduce(Moments.merge, map(Moments.of, parts))
     whole = np.concatenate(parts)
     assert found.count == len(whole)
     np.testing.assert_allclose(found.mean, whole.mean(0), rtol=1e-12)
@@ -27,13 +74,16 @@ def test_merged_moments_are_those_of_the_whole(lengths: list[int], offset: float
     assert (found.high == whole.max(0)).all()
 
 
-def test_nothing_changes_means_no_spread_at_all() -> None:
-    parts = [Moments.of(np.full((n, 1), 0.1)) for n in (3, 7, 5)]
-    found = merged(parts)
-    assert found is not None
-    stats = found.stats(np.full((2, 1), 0.1))
-    assert stats.std[0] == 0.0
-    assert stats.mean[0] == 0.1
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_what_is_not_finite_has_none_and_says_so(wrong: float) -> None:
+    table = np.zeros((6, 2), np.float32)
+    table[4, 1] = wrong
+    valid = np.ones(6, bool)
+    assert measure(table, valid, [(0, 3), (3, 6)], {}).why == "some values are not finite"
+    assert measure(table, valid, [(0, 3)], {}).whole is not None  # a held-out episode may have it
+    valid[4] = False
+    assert measure(table, valid, [(0, 3), (3, 6)], {}).whole is not None
+    assert measure(table, np.zeros(6, bool), [(0, 6)], {}).why == "no valid step in a train episode"
 
 
 def test_quantiles_are_exact_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
