@@ -67,8 +67,8 @@ def read_and_convert(row: Row, path: Path, target: Path) -> str:
     config = store.WriteConfig()
     with refusing(path, target) as said:
         report = store.write(target, source, config)
-        for _, why in report.left_out:
-            check_words(why, path, target)
+        for episode, why in report.left_out:
+            check_words(why, path, target, Path(episode))
     if not said:
         found = store.check(store.open(target))
         if found:
@@ -82,7 +82,7 @@ def read_and_convert(row: Row, path: Path, target: Path) -> str:
 def open_source(row: Row, path: Path) -> Source:
     if row.format == "store":
         return store.source(store.open(path))
-    return formats.open(path)
+    return formats.open(path / row.opens if row.opens else path)
 
 
 def read_everything(source: Source, path: Path) -> None:

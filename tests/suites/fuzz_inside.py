@@ -54,7 +54,7 @@ def hdf5_bomb(path: Path, rng: Random) -> str:
         elif kind == "columns":
             shape = (*shape[:-1], rng.choice(_GIANT))
             file.create_dataset(name, shape, dtype, chunks=(1,) * (len(shape) - 1) + (64,))
-        elif kind == "packed":
+        elif kind == "packed" and dtype.kind in "fiu":
             zeros = np.zeros((64 * _MIB // max(1, dtype.itemsize),), dtype)
             file.create_dataset(name, data=zeros, chunks=(len(zeros) // 8,), compression="gzip")
         elif kind == "loop":

@@ -21,8 +21,11 @@ from suites.bridge_trees import (
     write_records,
     write_trajectory,
 )
+from suites.memory_source import MemorySource, tiny_spec
 from suites.recordings import (
+    BLOSC,
     TASKS,
+    blosc,
     demonstration,
     jpeg,
     replay_files,
@@ -31,7 +34,10 @@ from suites.recordings import (
     write_lerobot,
     write_rlds,
     write_zip,
+    zarr_array,
 )
+from suites.writers import writable_spec, write_all
+from suites.zarr_v3 import zarr3_array
 
 LENGTHS = (4, 3)
 
@@ -45,6 +51,8 @@ class Row:
     write: Callable[[Path], object]
     """Writes at exactly this path; a file when `suffix` says so, else a folder."""
     suffix: str = ""
+    opens: str = ""
+    """The file inside that is opened; empty for all of it."""
 
 
 def _robomimic(path: Path) -> None:
@@ -130,14 +138,69 @@ def _rlds(path: Path) -> None:
 
 def _store(path: Path) -> None:
     from deft import store
-    from suites.memory_source import MemorySource, tiny_spec
 
-    source: Any = MemorySource(lengths=LENGTHS, spec=tiny_spec(depth=True))
+    source = MemorySource(lengths=LENGTHS, spec=tiny_spec(depth=True))
     store.write(path, source, store.WriteConfig(val_fraction=0.5))
+
+
+def _written(format_: str, **options: Any) -> Callable[[Path], object]:
+    """A recording by one of our own writers."""
+
+    def write(path: Path) -> object:
+        source = MemorySource(lengths=LENGTHS, spec=writable_spec(), splits=("train", "val"))
+        return write_all(path, source, format_, options)
+
+    return write
+
+
+def _zarr_v3(path: Path) -> None:
+    parts = [demonstration(number, length) for number, length in enumerate(LENGTHS)]
+    files = {"zarr.json": json.dumps({"zarr_format": 3, "node_type": "group"}).encode()}
+    for key, name in (("img", "image"), ("state", "state"), ("action", "action")):
+        values = np.concatenate([part[name] for part in parts])
+        shard = (8, *values.shape[1:]) if key == "img" else None
+        chunks = (4, *values.shape[1:])
+        for place, data in zarr3_array(values, chunks, shard=shard).items():
+            files[f"data/{key}/{place}"] = data
+    ends = np.cumsum(LENGTHS).astype(np.int64)
+    for place, data in zarr3_array(ends, (64,)).items():
+        files[f"meta/episode_ends/{place}"] = data
+    write_folder(path, files)
+
+
+def _feature_maps(path: Path) -> Path:
+    rng = np.random.default_rng(3)
+    values = rng.normal(size=(sum(LENGTHS), 3, 4, 8)).astype(np.float16)
+    files = {".zgroup": b'{"zarr_format": 2}'}
+    for name, data in zarr_array(values, (3, 3, 4, 8), compressor=BLOSC, pack=blosc).items():
+        files[f"data/features/{name}"] = data
+    for name, data in zarr_array(np.cumsum(LENGTHS).astype(np.int64), (64,)).items():
+        files[f"meta/episode_ends/{name}"] = data
+    return write_folder(path, files)
+
+
+def _composite(path: Path) -> None:
+    write_robotwin(path / "data" / "lift_can" / "demo_clean")
+    _feature_maps(path / "features" / "lift_can-demo_clean-2_head_camera.zarr")
+    parts = {"trajectories": "data", "features": {"dinov3": "features"}, "align": "hdf5"}
+    (path / "parts.json").write_text(json.dumps(parts))
+
+
+def _lerobot_v20(path: Path) -> None:
+    write_lerobot(path, LENGTHS, "image")
+    info = json.loads((path / "meta/info.json").read_text())
+    (path / "meta/info.json").write_text(json.dumps(info | {"codebase_version": "v2.0"}))
 
 
 ROWS: dict[str, Row] = {
     "aloha": Row("aloha", _aloha),
+    "composite": Row("composite", _composite, opens="parts.json"),
+    "feature_zarr": Row("feature_zarr", _feature_maps),
+    "lerobot v2.0": Row("lerobot", _lerobot_v20),
+    "lerobot v2.1 written": Row("lerobot", _written("lerobot_v21", pictures="image")),
+    "lerobot v3.0": Row("lerobot", _written("lerobot_v30")),
+    "replay_zarr v3": Row("replay_zarr", _zarr_v3),
+    "vita_zarr": Row("vita_zarr", _written("vita_zarr")),
     "bridge_numpy": Row("bridge_numpy", _bridge_numpy),
     "bridge_raw": Row("bridge_raw", _bridge_raw),
     "bridge_tfrecord": Row("bridge_tfrecord", _bridge_tfrecord),
