@@ -23,7 +23,7 @@ def checksum(data: bytes | np.ndarray, codec: str) -> int:
         codec: how they are kept.
     """
     if codec != "raw":
-        return zlib.crc32(memoryview(data))
+        return zlib.crc32(data if isinstance(data, bytes) else data.data)
     flat = np.frombuffer(data, np.uint8) if isinstance(data, bytes) else data
     whole = len(flat) // 8 * 8
     total = int(np.add.reduce(flat[:whole].view("<u8"), dtype=np.uint64))
