@@ -105,6 +105,7 @@ def _data(text: str, format: str | None, *, check: bool) -> dict[str, Any]:  # n
             "path": str(path),
             "digest": opened.digest,
             **_summary(source),
+            **store.describe(opened),
             "left_out": opened.info["left_out"],
         }
         if check:

@@ -104,6 +104,8 @@ def _sections(report: dict[str, Any]) -> Iterator[_Section]:
     yield _features(_spec(report))
     if report["kind"] == "policy":
         yield _Section("settings", ("setting", "value"), list(_flat(report["config"])))
+    if report["kind"] == "store":
+        yield from _kept(report)
     yield from _groups(report)
     titles = {
         "problems": "problems",
@@ -120,6 +122,36 @@ def _sections(report: dict[str, Any]) -> Iterator[_Section]:
     if report.get("left_out"):
         rows = [(entry["id"], entry["why"]) for entry in report["left_out"]]
         yield _Section("left out when the store was written", ("episode", "why"), _cut(rows))
+
+
+def _kept(report: dict[str, Any]) -> Iterator[_Section]:
+    """How a store keeps what it holds."""
+    pictures: list[tuple[str, ...]] = []
+    for each in report["pictures"]:
+        codec = each["codec"] + (f" {each['quality']}" if each["quality"] else "")
+        if each["levels"]:
+            codec += f", 0 to 1 in {each['levels']} steps"
+        size = f"{each['bytes'] / 1e6:.1f}", f"{each['bytes'] / 1e3 / report['steps']:.1f}"
+        pictures.append((each["feature"], codec, *size, each["why"]))
+    if pictures:
+        yield _Section("pictures", ("feature", "codec", "MB", "kB each", "why"), pictures)
+    if len(report["parts"]) > 1:
+        parts = [
+            (
+                each["folder"] or "(first)",
+                f"{each['episodes']:,}",
+                f"{each['steps']:,}",
+                each["source"],
+            )
+            for each in report["parts"]
+        ]
+        yield _Section("parts", ("folder", "episodes", "steps", "source"), _cut(parts))
+    vectors = [(e["name"], f"{e['texts']} of {report['texts']}") for e in report["embeddings"]]
+    if vectors:
+        yield _Section("embeddings", ("name", "texts"), vectors)
+    elsewhere = [(each["feature"], each["file"]) for each in report["references"]]
+    if elsewhere:
+        yield _Section("kept elsewhere", ("feature", "file"), elsewhere)
 
 
 def _groups(report: dict[str, Any]) -> Iterator[_Section]:

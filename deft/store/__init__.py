@@ -3,7 +3,7 @@
 from deft.store import goals
 from deft.store.batch import Batch, Vary
 from deft.store.blocks import Blocks
-from deft.store.contents import StoreFrames, StoreSource, check, check_files, source
+from deft.store.contents import StoreFrames, StoreSource, check, check_files, describe, source
 from deft.store.dataset import Dataset, batches, seen
 from deft.store.embeddings import Embedding, add_embedding, embedding, embeddings
 from deft.store.files import DiskError
@@ -79,6 +79,7 @@ __all__ = [
     "check_files",
     "chosen_episodes",
     "config_of",
+    "describe",
     "do_one",
     "embedding",
     "embeddings",

@@ -4,12 +4,13 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from deft.errors import StoreError
 from deft.spec import Episode, EpisodeInfo, Problem, Spec
-from deft.store.embeddings import changed_embeddings
+from deft.store.embeddings import changed_embeddings, embedding, embeddings
 from deft.store.files import fingerprint
 from deft.store.frames import FrameColumn
 from deft.store.layout import table_features
@@ -115,6 +116,45 @@ class StoreSource:
 def source(store: Store) -> StoreSource:
     """A store as any other recording, for `deft inspect`, `view` and `convert`."""
     return StoreSource(store)
+
+
+def describe(store: Store) -> dict[str, Any]:
+    """How a store is kept, as plain values for `deft inspect`: pictures with their codec and why it
+    was chosen, parts, embeddings, and features that lie elsewhere."""
+    whole = store.info["frames"]
+    return {
+        "pictures": [
+            {
+                "feature": name,
+                "codec": column.codec,
+                "quality": whole[name].get("quality"),
+                "levels": whole[name].get("levels"),
+                "why": whole[name].get("codec_reason", ""),
+                "bytes": column.size_bytes,
+                "kept_as_is": whole[name].get("kept_as_is", 0),
+            }
+            for name, column in store.frames.items()
+        ],
+        "parts": [
+            {
+                "folder": part["folder"],
+                "episodes": part["episodes"],
+                "steps": part["steps"],
+                "source": part["provenance"].get("source", ""),
+            }
+            for part in store.info.get("parts", ())
+        ],
+        "texts": len(store.texts),
+        "embeddings": [
+            {"name": name, "texts": len(found.texts), "digest": found.digest}
+            for name in embeddings(store)
+            for found in (embedding(store, name),)
+        ],
+        "references": [
+            {"feature": each.feature.name, "file": each.about["file"], "digest": each.digest}
+            for each in store.references
+        ],
+    }
 
 
 def check(store: Store, progress: Callable[[int, int], None] | None = None) -> list[Problem]:

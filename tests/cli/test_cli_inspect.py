@@ -20,6 +20,7 @@ from deft.spec import Feature, Spec
 from suites import tiny
 from suites.demonstrations import write_store
 from suites.fuzz_rows import write_robotwin
+from suites.memory_source import MemorySource, tiny_spec
 from suites.recordings import (
     HEIGHT,
     TASKS,
@@ -162,6 +163,24 @@ def test_the_check_notices_what_pictures_show(
     shown = capsys.readouterr().out
     assert "6 noticed" in shown
     assert "noticed in the check" in shown
+
+
+def test_how_a_store_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = tiny_spec(depth=True)
+    config = store.WriteConfig(codec="auto", codecs={"image": "jpeg"})
+    path = store.write(tmp_path / "s", MemorySource((5, 9), spec=spec), config).path
+    store.append(path, MemorySource((5, 9, 4), spec=spec))
+    store.add_embedding(path, "tiny", {"push the block": np.zeros(4, np.float32)}, {})
+    found = as_json(capsys, path)
+    assert [(e["feature"], e["codec"], e["why"]) for e in found["pictures"]] == [
+        ("image", "jpeg", ""),
+        ("wrist/depth", "raw", "auto: raw takes 1 MB, within 1024 MB"),
+    ]
+    assert [(e["folder"], e["episodes"]) for e in found["parts"]] == [("", 2), ("parts/00001", 1)]
+    assert inspect(path) == 0
+    said = capsys.readouterr().out
+    for part in ("jpeg 90", "auto: raw takes 1 MB", "parts/00001", "tiny", "1 of 2"):
+        assert part in said
 
 
 def test_a_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
