@@ -18,6 +18,7 @@ from deft.transforms.table import TRANSFORMS, apply, bind, contract, load, save
 from deft.transforms.timing import LatencyShift, PickedFrames, Resample
 from deft.transforms.views import (
     View,
+    changed,
     is_change,
     renamed,
     resampled,
@@ -52,6 +53,7 @@ __all__ = [
     "apply",
     "binarize",
     "bind",
+    "changed",
     "contract",
     "fit_pictures",
     "is_change",

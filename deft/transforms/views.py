@@ -9,8 +9,10 @@ from typing import Any
 
 from deft.errors import ConfigError, ShapeError, SpecError, nearest
 from deft.spec import Episode, EpisodeInfo, Feature, Problem, Source, Spec
+from deft.transforms.bound import Transform
 from deft.transforms.resize import ResizedFrames, resized_feature
-from deft.transforms.timing import Resample
+from deft.transforms.table import apply, contract
+from deft.transforms.timing import LatencyShift, Resample
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +106,29 @@ def resampled(source: Source, fps: float, changes: Sequence[str] = ()) -> Source
         for info in source.episodes
     ]
     return _view(source, lambda episode, _: transform.apply(episode), spec=spec, episodes=infos)
+
+
+def changed(source: Source, chain: Sequence[Transform]) -> Source:
+    """The source with its episodes changed by several transforms in a row; see `apply`.
+
+    BridgeData's actions, for one: `[BinarizeGripper(), RelabelActions(angles=())]`.
+
+    Raises:
+        SpecError: a transform does not fit, or is one for windows.
+    """
+    if not chain:
+        return source
+    spec = contract(chain, source.spec)
+    infos: list[EpisodeInfo] = []
+    for info in source.episodes:
+        length, fps = info.length, source.spec.fps
+        for each in chain:
+            if isinstance(each, LatencyShift):
+                length = max(length - each.steps, 0)
+            elif isinstance(each, Resample):
+                length, fps = each.count(length, fps), each.fps
+        infos.append(replace(info, length=length))
+    return _view(source, lambda episode, _: apply(chain, episode), spec=spec, episodes=infos)
 
 
 def resized(

@@ -7,10 +7,11 @@ import pytest
 
 from deft import transforms
 from deft.errors import ConfigError, SpecError
-from deft.spec import Feature, Problem, Resized, Source, Spec
+from deft.spec import Episode, Feature, Problem, Resized, Source, Spec
 from deft.transforms import resize_as
 from suites.formats import same
 from suites.memory_source import MemorySource
+from suites.transforms import POSE, arm_spec
 
 
 def source(name: str = "one", **changes: object) -> MemorySource:
@@ -162,3 +163,34 @@ def test_every_difference_is_told_with_its_repair() -> None:
     silent = source("three", spec=replace(one.spec, fps=0.0))
     with pytest.raises(SpecError, match="only one of the two says its tick rate"):
         transforms.merged([one, silent])
+
+
+def test_episodes_changed_by_transforms() -> None:
+    spec = arm_spec((*(f"d{axis}" for axis in POSE), "gripper"))
+    made = MemorySource(lengths=(5, 9), spec=spec)
+    made.change = lambda _, episode: arm_episode_like(episode)
+    chain = [
+        transforms.LatencyShift(),
+        transforms.BinarizeGripper(),
+        transforms.RelabelActions(angles=()),
+        transforms.Resample(fps=2 * spec.fps),
+    ]
+    view = transforms.changed(made, chain)
+    check_consistent(view)
+    assert [info.length for info in view.episodes] == [7, 15]
+    for number in range(2):
+        assert same(view.read(number), transforms.apply(chain, made.read(number)))
+    assert transforms.changed(made, []) is made
+    with pytest.raises(SpecError, match="depends on the step"):
+        transforms.changed(made, [transforms.RelativeActions(linear=("gripper",))])
+
+
+def arm_episode_like(episode: Episode) -> Episode:
+    """Poses that change, for an episode that has none."""
+    rng = np.random.default_rng(len(episode))
+    arrays = {
+        feature.name: rng.random((len(episode), *feature.shape)).astype(feature.dtype)
+        for feature in episode.spec.features
+        if not feature.is_frame
+    }
+    return replace(episode, arrays=arrays)
