@@ -1,19 +1,20 @@
-#!/usr/bin/env bash
-# zarr 2 and zarr 3, each in an environment of its own below a folder: bench/peers/zarr.sh .peers/zarr
-# Used by the tests marked `peer` in tests/formats/test_zarr_peers.py.
-set -euo pipefail
-folder=${1:?usage: bench/peers/zarr.sh FOLDER}
-python=${PYTHON:-python3}
+#!/bin/sh
+# An environment with the zarr package, to test our files against; one for each of its versions:
+#   bench/peers/zarr.sh .peers/zarr_v2 2.18.7      # reads and writes format 2
+#   bench/peers/zarr.sh .peers/zarr_v3             # 3.1.6, reads and writes formats 2 and 3
+#   pytest -m peer tests/formats/test_peer_zarr.py
+# $PYTHON picks the interpreter (3.11 or 3.12 for both). Small, half a minute each.
+set -eu
 
-# zarr 2 does not know the codecs of numcodecs 0.16.
-make() {
-  local name=$1
-  shift
-  [ -x "$folder/$name/bin/python" ] || "$python" -m venv "$folder/$name"
-  "$folder/$name/bin/python" -m pip install -q --disable-pip-version-check "$@"
-  "$folder/$name/bin/python" -c 'import zarr; print("zarr", zarr.__version__)'
-}
-
-mkdir -p "$folder"
-make v2 'zarr==2.18.7' 'numcodecs<0.16' 'numpy<2.4'
-make v3 'zarr==3.1.6'
+folder=${1:?"usage: bench/peers/zarr.sh FOLDER [VERSION]"}
+version=${2:-3.1.6}
+case $version in
+    # zarr 2 does not work with the codecs of numcodecs 0.16.
+    2.*) codecs='numcodecs<0.16' ;;
+    *) codecs='numcodecs>=0.14' ;;
+esac
+"${PYTHON:-python3}" -m venv "$folder"
+"$folder/bin/python" -m pip install --quiet --disable-pip-version-check \
+    "zarr==$version" "$codecs" 'numpy<2.4'
+"$folder/bin/python" -c 'import numcodecs, zarr
+print("zarr", zarr.__version__, "numcodecs", numcodecs.__version__)'

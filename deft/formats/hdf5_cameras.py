@@ -28,7 +28,7 @@ class Camera:
         if self.kind == "raw":
             return RawFrames(table, length, self.feature.shape)
         if self.kind == "depth":
-            return _DepthFrames(RawFrames(table, length, self.feature.shape))
+            return DepthFrames(RawFrames(table, length, self.feature.shape))
         frames = EncodedFrames(
             _Blobs(table, length), self.feature.shape, self.feature.dtype, table.where
         )
@@ -40,7 +40,7 @@ def find_camera(name: str, table: Hdf5Table, *, swapped: bool = False) -> Camera
 
     Raw pictures are uint8 `T H W 1` or `T H W 3`. Encoded ones are one JPEG or PNG per row: as
     fixed-length bytes, as variable-length uint8, or as rows of uint8 padded with zeros; their
-    size comes from the first one.
+    size comes from the first one. 16-bit PNG is depth in millimetres, as depth cameras make it.
 
     Args:
         name: of the feature.
@@ -68,6 +68,7 @@ def find_camera(name: str, table: Hdf5Table, *, swapped: bool = False) -> Camera
         role="depth" if is_depth else "image",
         shape=(height, width, channels),
         dtype=dtype,
+        unit="mm" if is_depth else "",
     )
     return Camera(feature, "encoded", swapped and channels == 3)
 
@@ -128,10 +129,12 @@ class SwappedFrames:
 
 
 @dataclass(frozen=True)
-class _DepthFrames:
+class DepthFrames:
     """Depth as whole millimetres; satisfies `spec.Frames`."""
 
     frames: RawFrames
+    scale: float = 1.0
+    """Millimetres in one unit of the file's floats; integers are millimetres."""
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -145,13 +148,13 @@ class _DepthFrames:
     def _millimetres(self, depth: np.ndarray, step: int) -> np.ndarray:
         if depth.dtype == np.uint16:
             return depth
-        low, high = float(depth.min()), float(depth.max())
+        low, high = float(depth.min()) * self.scale, float(depth.max()) * self.scale
         if not (low > -0.5 and high < 65535.5):  # false for NaN as well
             raise FormatError(
                 f"{self.frames.table.where}, step {step}: depth must be 0 to 65535 millimetres.\n"
                 f"Found: {low:g} to {high:g}.\nFix: leave the depth out, or repair it."
             )
-        return np.rint(depth).astype(np.uint16)
+        return np.rint(depth * self.scale).astype(np.uint16)
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,16 @@ names subsets; `env_args` describes the simulator. Source: ARISE-Initiative/robo
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from deft.errors import FormatError
 from deft.formats.hdf5 import NUMBERS, Hdf5, is_hdf5
-from deft.formats.hdf5_cameras import RawFrames
+from deft.formats.hdf5_cameras import DepthFrames, RawFrames
 from deft.formats.recording import (
     Recording,
     find_twins,
@@ -27,6 +28,8 @@ from deft.spec import Episode, EpisodeInfo, Feature, Frames, Problem, Spec
 
 MARK = "an HDF5 file with groups `data/demo_N` that hold `actions`"
 
+_MILLIMETRES = {"m": 1000.0, "mm": 1.0}
+
 _Form = tuple[tuple[str, tuple[int, ...], str], ...]
 
 
@@ -38,6 +41,9 @@ class RobomimicOptions:
     """Data set with the commands: `actions`, `actions_abs`, or `action_dict/<key>`."""
     mask: str = ""
     """Only the demonstrations in this mask (filter key), as in `20_percent`; empty for all."""
+    depth_unit: Literal["", "m", "mm"] = ""
+    """What depth in `obs/*depth*` is measured in; the files do not say. With it, floats are read as
+    depth too, in whole millimetres; without it they are `other`."""
 
 
 def probe(path: Path) -> bool:
@@ -66,8 +72,8 @@ def open_robomimic(path: Path, fps: float, options: RobomimicOptions) -> Recordi
     everything = _demos(file)
     about = read_about(file, everything)
     names, splits, notes = choose(file, everything, options.mask)
-    demos = [_look(file, name, options.action, about.declared) for name in names]
-    columns, found = _agree(about, demos, options.action)
+    demos = [_look(file, name, options.action, about) for name in names]
+    columns, found = _agree(about, demos, options)
     problems = [*about.problems, *notes, *found]
     usable: list[_Demo] = []
     for demo in _with_own_ids(demos):
@@ -97,6 +103,7 @@ def open_robomimic(path: Path, fps: float, options: RobomimicOptions) -> Recordi
         fps=about.fps or fps,
         embodiment=about.embodiment,
     )
+    scale = _MILLIMETRES.get(options.depth_unit, 1.0)
     return Recording(
         format="robomimic",
         path=path,
@@ -104,7 +111,7 @@ def open_robomimic(path: Path, fps: float, options: RobomimicOptions) -> Recordi
         spec=spec,
         episodes=tuple(infos),
         problems=tuple(problems),
-        reader=lambda index: _read(file, spec, columns, usable[index], infos[index]),
+        reader=lambda index: _read(file, spec, columns, usable[index], infos[index], scale),
     )
 
 
@@ -145,18 +152,18 @@ def _demos(file: Hdf5) -> list[str]:
     return [name for name, kind in file.members("data").items() if kind == "group"]
 
 
-def _look(file: Hdf5, name: str, action: str, declared: Mapping[str, Feature]) -> _Demo:
+def _look(file: Hdf5, name: str, action: str, about: About) -> _Demo:
     try:
-        return _inspect(file, name, action, declared)
+        return _inspect(file, name, action, about)
     except FormatError as error:
         return _Demo(name=name, id=name, wrong=str(error))
 
 
-def _inspect(file: Hdf5, name: str, action: str, declared: Mapping[str, Feature]) -> _Demo:
+def _inspect(file: Hdf5, name: str, action: str, about: About) -> _Demo:
     """Check the lengths of one demonstration, and the values of its states and actions."""
     group = f"data/{name}"
     attributes = file.attributes(group, "num_samples", "ep_meta", "deft_episode")
-    keys = [action, *NAMES]
+    keys = [action, *(key for key in NAMES if key not in about.filled)]
     keys += [f"obs/{key}" for key, kind in file.members(f"{group}/obs").items() if kind == "table"]
     opened = {key: file.table(f"{group}/{key}") for key in keys}
     tables = {key: table for key, table in opened.items() if table is not None and table.shape}
@@ -181,8 +188,8 @@ def _inspect(file: Hdf5, name: str, action: str, declared: Mapping[str, Feature]
     for key, table in tables.items():
         table.check_written()
         is_vector = len(table.shape) == 2 and table.dtype.kind == "f" and key not in NAMES
-        if key in declared:
-            is_vector = declared[key].role in ("state", "action")
+        if key in about.declared:
+            is_vector = about.declared[key].role in ("state", "action")
         if is_vector and (where := first_not_finite(table.rows_as("float32"))):
             return replace(demo, wrong=f"'{key}': {where}")
     actions = tables[action].rows()
@@ -210,7 +217,7 @@ def _with_own_ids(demos: Sequence[_Demo]) -> list[_Demo]:
 
 
 def _agree(
-    about: About, demos: Sequence[_Demo], action: str
+    about: About, demos: Sequence[_Demo], options: RobomimicOptions
 ) -> tuple[list[_Column], list[Problem]]:
     """The columns that most demonstrations have, and findings about what cannot be read."""
     forms = Counter(demo.form for demo in demos if not demo.wrong)
@@ -225,21 +232,25 @@ def _agree(
             continue
         declared = about.declared.get(key)
         if declared is None or (declared.shape, declared.dtype) != (shape, dtype):
-            declared = _feature(key, shape, dtype, is_action=key == action)
+            declared = _feature(key, shape, dtype, options)
         taken = {column.feature.name for column in columns}
         if declared.name in taken:
             declared = replace(declared, name=key)
         columns.append(_Column(declared, key, shape, dtype))
     if forms and not any(column.feature.role == "action" for column in columns):
-        what = f"'{action}' holds no vectors of numbers"
+        what = f"'{options.action}' holds no vectors of numbers"
         problems.append(finding(what, "nothing can be read"))
         columns = []
     return columns, problems
 
 
-def _feature(key: str, shape: tuple[int, ...], dtype: str, *, is_action: bool) -> Feature:
+def _feature(key: str, shape: tuple[int, ...], dtype: str, options: RobomimicOptions) -> Feature:
     name = NAMES.get(key, key.removeprefix("obs/"))
-    if is_action:
+    is_map = len(shape) == 3 and shape[2] == 1
+    if is_map and "depth" in name and dtype in ("uint16", "float32", "float64"):
+        if options.depth_unit:
+            return Feature(name=name, role="depth", shape=shape, dtype="uint16", unit="mm")
+    if key == options.action:
         name, role = "action", "action"
     elif key == "rewards":
         role = "reward"
@@ -247,7 +258,7 @@ def _feature(key: str, shape: tuple[int, ...], dtype: str, *, is_action: bool) -
         role = "other"
     elif len(shape) == 3 and dtype == "uint8" and shape[2] in (1, 3):
         role = "image"
-    elif len(shape) == 3 and dtype == "uint16" and shape[2] == 1:
+    elif is_map and dtype == "uint16":
         role = "depth"
     else:
         role = "state" if len(shape) == 1 and dtype.startswith("float") else "other"
@@ -272,7 +283,12 @@ def _departs(demo: _Demo, columns: Sequence[_Column]) -> str:
 
 
 def _read(
-    file: Hdf5, spec: Spec, columns: Sequence[_Column], demo: _Demo, info: EpisodeInfo
+    file: Hdf5,
+    spec: Spec,
+    columns: Sequence[_Column],
+    demo: _Demo,
+    info: EpisodeInfo,
+    scale: float,
 ) -> Episode:
     arrays: dict[str, np.ndarray] = {}
     frames: dict[str, Frames] = {}
@@ -286,7 +302,9 @@ def _read(
                 "Fix: open the recording again, when nothing writes to it any more."
             )
         if feature.is_frame:
-            frames[feature.name] = RawFrames(table, info.length, feature.shape)
+            held = RawFrames(table, info.length, feature.shape)
+            is_float = feature.dtype == "uint16" and table.dtype.kind == "f"
+            frames[feature.name] = DepthFrames(held, scale) if is_float else held
         else:
             arrays[feature.name] = table.rows_as(feature.dtype)
     valid = file.table(f"{group}/valid")

@@ -48,6 +48,8 @@ class About:
     declared: dict[str, Feature]
     """By key; what a file that Deft wrote says of its features."""
     texts: tuple[Feature, ...]
+    filled: frozenset[str]
+    """Data sets that Deft put in because robomimic wants them; nobody recorded them."""
     problems: tuple[Problem, ...]
 
 
@@ -58,7 +60,9 @@ def read_about(file: Hdf5, names: list[str]) -> About:
         file: of robomimic.
         names: of all demonstrations.
     """
-    attributes = file.attributes("data", "env_args", "problem_info", "deft_spec", "total")
+    attributes = file.attributes(
+        "data", "env_args", "problem_info", "deft_spec", "deft_filled", "total"
+    )
     problems: list[Problem] = []
     env = read_json(attributes, "env_args", problems)
     if "env_args" not in attributes:
@@ -80,6 +84,7 @@ def read_about(file: Hdf5, names: list[str]) -> About:
         task=task if isinstance(task, str) else "",
         declared=declared,
         texts=texts,
+        filled=frozenset(read_json(attributes, "deft_filled", problems)) & NAMES.keys(),
         problems=tuple(problems),
     )
 

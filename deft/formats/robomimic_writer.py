@@ -10,11 +10,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
+
 from deft.errors import FormatError, ShapeError, need
 from deft.formats.robomimic_meta import keys_of
 from deft.formats.writing import Workspace, disk_refused
 from deft.spec import Episode, Frames, Spec, check, expect
 
+_ROWS_BYTES = 8 << 20
 _MASKS = {"train": "train", "val": "valid"}
 
 
@@ -24,6 +27,9 @@ class RobomimicWriteOptions:
 
     compress: bool = False
     """Whether pictures are packed with gzip, one chunk each: smaller, slower to write and read."""
+    next_obs: bool = False
+    """Whether `next_obs` holds every observation once more, one step later (the last one twice),
+    as robomimic's training wants it unless `train.hdf5_load_next_obs` is false."""
     env_args: str = ""
     """JSON for `env_args`, as robomimic needs it to build the simulator; else Deft's own notes."""
 
@@ -48,9 +54,11 @@ class RobomimicWriter:
     """Satisfies `formats.Writer`.
 
     Commands become `actions`, features called `reward`, `done` and `states` the data sets of
-    robomimic, everything else `obs/<name>`. Units, element names, roles, episode ids and steps
-    that are not valid are kept in attributes that robomimic passes over and Deft reads again.
-    Splits become masks; the instruction becomes `lang` of `ep_meta`.
+    robomimic, everything else `obs/<name>`. Where there is no reward or done, `rewards` are zero
+    and `dones` mark the last step, since robomimic reads both; Deft passes over them. Units,
+    element names, roles, episode ids and steps that are not valid are kept in attributes that
+    robomimic passes over and Deft reads again. Splits become masks; the instruction becomes
+    `lang` of `ep_meta`.
 
     Args:
         workspace: where episodes wait.
@@ -71,6 +79,7 @@ class RobomimicWriter:
         self.spec = spec
         self._workspace, self._options = workspace, options
         self._keys = keys_of(spec)
+        self._filled = sorted({"rewards", "dones"} - set(self._keys.values()))
         for name, key in self._keys.items():
             if not key.isprintable():
                 raise FormatError(
@@ -118,12 +127,37 @@ class RobomimicWriter:
                     group.create_dataset(key, data=episode.arrays[name])
             for name, frames in episode.frames.items():
                 self._write_pictures(group, name, frames, len(episode), episode.id)
+            for key in self._filled:
+                values = np.zeros(len(episode), np.float32 if key == "rewards" else np.int64)
+                values[-1] = key == "dones"
+                group.create_dataset(key, data=values)
+            if self._options.next_obs:
+                self._repeat_observations(group)
             if episode.valid is not None:
                 group.create_dataset("valid", data=episode.valid)
             group.attrs["num_samples"] = len(episode)
             group.attrs["ep_meta"] = _json({"lang": episode.task} if episode.task else {})
             group.attrs["deft_episode"] = _json({"id": episode.id, "source": episode.source})
             file.attrs["split"] = _json(episode.split)
+
+    def _repeat_observations(self, group: Any) -> None:
+        """`next_obs`, a few rows at a time."""
+        for key in self._keys.values():
+            if not key.startswith("obs/"):
+                continue
+            held = group[key]
+            following = group.create_dataset(
+                f"next_{key}",
+                held.shape,
+                held.dtype,
+                compression=held.compression,
+                chunks=held.chunks,
+            )
+            rows = max(1, _ROWS_BYTES // max(1, held[:1].nbytes))
+            for at in range(0, len(held) - 1, rows):
+                part = held[at + 1 : at + 1 + rows]
+                following[at : at + len(part)] = part
+            following[-1] = held[-1]
 
     def _write_pictures(
         self, group: Any, name: str, frames: Frames, length: int, episode: str
@@ -170,6 +204,8 @@ class RobomimicWriter:
             data.attrs["total"] = total
             data.attrs["env_args"] = self._options.env_args or _json(self._env_args())
             data.attrs["deft_spec"] = _json(self.spec.to_json())
+            if self._filled:
+                data.attrs["deft_filled"] = _json(dict.fromkeys(self._filled, "not recorded"))
             for mask, names in masks.items():
                 file.create_dataset(f"mask/{mask}", data=[each.encode() for each in names])
 

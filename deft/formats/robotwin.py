@@ -30,6 +30,19 @@ from deft.spec import Episode, Feature, Frames, Problem, Spec
 
 MARK = "HDF5 files with `joint_action` and `observation`, or with `state` and `vision`"
 
+Alignment = Literal["hdf5", "hdf5_same", "traj_resample", "traj_simulate"]
+
+PLANNED = ("traj_resample", "traj_simulate")
+"""Alignments whose actions are planned moves."""
+
+ABOUT_PLANNED = {
+    "traj_resample": "actions are planned moves stretched over the frames, without grippers and "
+    "pauses",
+    "traj_simulate": "actions are planned moves with pauses put between them evenly, without "
+    "grippers",
+}
+"""What to say of actions that were never recorded."""
+
 _FOLDER = "data"
 
 
@@ -44,10 +57,13 @@ class RoboTwinOptions:
     fuse_arms: bool = True
     """Whether both arms make one `action` and one `state`, left first; else there are
     `action_left`, `action_right`, `state_left` and `state_right`."""
-    alignment: Literal["hdf5", "hdf5_same", "traj_resample"] = "hdf5"
+    alignment: Alignment = "hdf5"
     """Where actions come from. `hdf5`: the next frame's targets. `hdf5_same`: the frame's own.
-    `traj_resample`: the planned moves in `_traj_data`, stretched over the frames; approximate,
-    without grippers."""
+    `traj_resample`: the planned moves in `_traj_data`, stretched over the frames.
+    `traj_simulate`: the same at their own speed, with the other frames as pauses between them.
+    The last two are approximate, and without grippers."""
+    save_freq: int = 15
+    """Physics steps of 1/250 s between frames, for `traj_simulate`."""
     jpeg_colors: Literal["cv2", "rgb"] = "cv2"
     """How pictures were made: `cv2`, by OpenCV from RGB arrays, as RoboTwin does, which swaps red
     and blue in the JPEG; `rgb`, as JPEG is meant."""
@@ -57,6 +73,10 @@ class RoboTwinOptions:
             raise FormatError(
                 "The options use_left_arm and use_right_arm are both false.\n"
                 "Fix: keep at least one arm."
+            )
+        if self.save_freq < 1:
+            raise FormatError(
+                f"The option save_freq is {self.save_freq}.\nFix: give 1 or more; 15 is usual."
             )
 
 
@@ -107,13 +127,9 @@ def _about_all(looks: list[Look], fps: float, options: RoboTwinOptions) -> Itera
         elif read_content(Hdf5(usable[0].path), swapped=False).is_native:
             what = f"`frequency` is {max(rates):g}, where RoboTwin writes its save_freq"
             yield _note(what, f"taken for the rate; {true_rate}, which `fps` would set")
-    if options.alignment == "traj_resample":
-        what = "actions are planned moves stretched over the frames, without grippers and pauses"
+    if options.alignment in PLANNED:
+        what = ABOUT_PLANNED[options.alignment]
         yield _note(what, "approximate, as was asked for", "warning")
-    silent = [look for look in usable if not look.instructions]
-    if silent:
-        what = f"{len(silent)} episodes have no instruction ({silent[0].id}, for one)"
-        yield _note(what, "kept as they are")
 
 
 @dataclass(frozen=True)
@@ -167,10 +183,14 @@ def _vectors(path: Path, content: Content, options: RoboTwinOptions) -> _Vectors
     frames = len(own[0])
     notes = list(_compare_vector(content))
     names = [arm.names for arm in arms]
-    if options.alignment == "traj_resample":
+    if options.alignment in PLANNED:
         plans = _plans(path, arms)
         commands = [
-            plans[arm.side].resampled(frames, rows[0, : arm.dof]) if frames else rows
+            plans[arm.side].aligned(
+                options.alignment, frames, rows[0, : arm.dof], options.save_freq
+            )
+            if frames
+            else rows
             for arm, rows in zip(arms, own, strict=True)
         ]
         command_names = [arm.names[: arm.dof] for arm in arms]
@@ -233,7 +253,7 @@ def _chosen(path: Path, content: Content, options: RoboTwinOptions) -> list[Arm]
 def _unsplit(path: Path, content: Content, options: RoboTwinOptions) -> _Vectors:
     """An old file, with all joints in one table and no word about which is which."""
     both = options.use_left_arm and options.use_right_arm and options.fuse_arms
-    if content.vector is None or not both or options.alignment == "traj_resample":
+    if content.vector is None or not both or options.alignment in PLANNED:
         raise FormatError(
             f"{path}: there are no joints of each arm (`left_arm`, `right_arm`).\n"
             f"Found: {'one vector of all joints' if content.vector is not None else 'none'}.\n"
@@ -275,9 +295,9 @@ def _plans(path: Path, arms: list[Arm]) -> dict[str, Plan]:
         plan = plans.get(arm.side)
         if plan is None:
             raise FormatError(f"{file}: planned moves are of a left and a right arm only.")
-        if len(plan.path) and plan.path.shape[1] != arm.dof:
+        if plan.paths and plan.dof != arm.dof:
             raise FormatError(
-                f"{file}: the {arm.side} arm has {plan.path.shape[1]} planned joints.\n"
+                f"{file}: the {arm.side} arm has {plan.dof} planned joints.\n"
                 f"Found: {arm.dof} joints in {path.name}.\nFix: copy the files of one recording."
             )
     return {arm.side: plans[arm.side] for arm in arms}
@@ -291,7 +311,7 @@ def _about_plans(plans: dict[str, Plan]) -> Iterator[Problem]:
                 "passed over",
                 "warning",
             )
-        if not len(plan.path):
+        if not plan.paths:
             yield _note(f"the {side} arm has no planned move", "held where its first frame has it")
 
 

@@ -4,6 +4,7 @@ The file lists one entry per planned move of an arm, sampled every 1/250 s. Grip
 interleaving of both arms and all times are missing, so frames can only be matched by guessing.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,26 +17,77 @@ from deft.formats import unpickle
 from deft.formats.robotwin_layout import SIDES
 
 _MAX_STEPS = 1 << 26
+_FILE = re.compile(r"episode_?(\d{1,9})\.pkl")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The planned moves of one arm, end to end."""
+    """The planned moves of one arm."""
 
-    path: np.ndarray
-    """float64 `n dof` at 250 Hz; no rows when the arm does not move."""
+    paths: tuple[np.ndarray, ...]
+    """One for each move that succeeded: float64 `n dof` at 250 Hz."""
     moves: int
     failed: int
     """Moves that the planner gave up, which have no path."""
 
-    def resampled(self, length: int, hold: np.ndarray) -> np.ndarray:
-        """`length` rows, linear between waypoints, float32; `hold` (`dof`) when it never moves."""
-        if not len(self.path):
+    @property
+    def dof(self) -> int:
+        """0 when the arm does not move."""
+        return self.paths[0].shape[1] if self.paths else 0
+
+    def aligned(self, how: str, length: int, hold: np.ndarray, save_freq: int) -> np.ndarray:
+        """One row for each frame, float32 `length dof`.
+
+        Args:
+            how: `traj_resample`: all moves end to end, stretched linearly over the frames.
+                `traj_simulate`: each move takes the frames that RoboTwin takes of it, at its own
+                speed, and the frames that remain are pauses, spread evenly after the moves.
+            length: frames, at least one.
+            hold: `dof`, where the arm is when it never moves.
+            save_freq: physics steps of 1/250 s between frames, for `traj_simulate`.
+
+        Raises:
+            FormatError: there are fewer frames than `traj_simulate` needs.
+        """
+        if not self.paths:
             return np.repeat(hold[None].astype(np.float32), length, axis=0)
-        at = np.linspace(0, len(self.path) - 1, length)
-        steps = np.arange(len(self.path))
-        columns = [np.interp(at, steps, column) for column in self.path.T]
+        if how == "traj_simulate":
+            return self._simulated(length, save_freq)
+        path = np.concatenate(self.paths)
+        at = np.linspace(0, len(path) - 1, length)
+        steps = np.arange(len(path))
+        columns = [np.interp(at, steps, column) for column in path.T]
         return np.stack(columns, axis=1).astype(np.float32)
+
+    def _simulated(self, length: int, save_freq: int) -> np.ndarray:
+        # RoboTwin's `take_dense_action` takes a frame before the move, one at every `save_freq`-th
+        # waypoint from the first on, and one after it.
+        before = self.paths[0][:1]
+        moves: list[np.ndarray] = []
+        for path in self.paths:
+            moves.append(np.concatenate([before, path[::save_freq], path[-1:]]))
+            before = path[-1:]
+        spare = length - sum(map(len, moves))
+        if spare < 0:
+            raise FormatError(
+                f"the planned moves make {length - spare} frames, there are {length}.\n"
+                "Fix: correct `save_freq`, or use `traj_resample`."
+            )
+        rows: list[np.ndarray] = []
+        for number, move in enumerate(moves):
+            pause = spare // len(moves) + (number < spare % len(moves))
+            rows += [move, np.repeat(move[-1:], pause, axis=0)]
+        return np.concatenate(rows).astype(np.float32)
+
+
+def plan_files(folder: Path) -> dict[int, Path]:
+    """The files of plans in a `_traj_data` folder, by the number of their episode."""
+    found = {
+        int(match[1]): file
+        for file in (folder.iterdir() if folder.is_dir() else ())
+        if (match := _FILE.fullmatch(file.name)) and file.is_file()
+    }
+    return dict(sorted(found.items()))
 
 
 def read_plans(path: Path) -> dict[str, Plan]:
@@ -77,10 +129,9 @@ def _plan(entries: Any, where: str) -> Plan:
         )
     if sum(map(len, paths)) > _MAX_STEPS:
         raise _unfit(where, f"{sum(map(len, paths))} waypoints")
-    path = np.concatenate(paths) if paths else np.zeros((0, 0))
-    if not np.isfinite(path).all():
+    if not all(np.isfinite(path).all() for path in paths):
         raise _unfit(where, "a joint that is not finite")
-    return Plan(path, len(found), sum(not group for group in found))
+    return Plan(tuple(paths), len(found), sum(not group for group in found))
 
 
 def _paths(entry: Any, where: str, depth: int = 0) -> Iterator[np.ndarray]:

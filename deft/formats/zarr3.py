@@ -34,8 +34,8 @@ _KNOWN = (
     "dimension_names",
     "consolidated_metadata",
 )
-_DTYPES = ("bool", *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)))
-_DTYPES = (*_DTYPES, "float16", "float32", "float64")
+_INTEGERS = tuple(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64))
+_DTYPES = ("bool", *_INTEGERS, "float16", "float32", "float64")
 _MAX_INDEX = 1 << 26
 _FIX = "Fix: write the array again with plain chunks and one of blosc, zstd, gzip, or none."
 

@@ -86,9 +86,14 @@ class Spec:
         if len(actions) == 1:
             return actions[0]
         found = ", ".join(feature.name for feature in actions) or "none"
+        fix = "name the feature with the commands, as in `--map actions=action`."
+        if actions:
+            fix = (
+                "read both arms as one with `fuse_arms=true`, or one arm with "
+                "`use_left_arm=false` or `use_right_arm=false`."
+            )
         raise SpecError(
-            f"One action feature is needed, found {len(actions)}: {found}.\n"
-            "Fix: keep one with `--map`, or fuse them."
+            f"One action feature is needed, found {len(actions)}: {found}.\nFix: {fix}"
         )
 
     def select(self, names: Iterable[str]) -> "Spec":

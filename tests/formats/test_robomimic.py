@@ -204,6 +204,7 @@ def test_findings_are_reported(demos: Path) -> None:
         ("", "`total` is 18, the demonstrations have 31 steps", "warning"),
         ("", "mask 'train' names 1 demonstrations that are not there (demo_99)", "warning"),
         ("", "1 demonstrations are in 'train' and in 'valid' (demo_2)", "warning"),
+        ("", "1 of 3 episodes have no instruction (demo_2)", "warning"),
     }
     assert [(each.id, each.split) for each in recording.episodes] == [
         ("demo_2", "train"),
@@ -277,3 +278,21 @@ def test_damaged_files_are_read_or_refused(tmp_path: Path, change: Change) -> No
     path = write_demos(Path(tempfile.mkdtemp(dir=tmp_path)) / "demos.hdf5", (3, 2), 0.2)
     change(path)
     read_all(path, "robomimic")
+
+
+def test_depth_has_the_unit_that_is_given(tmp_path: Path) -> None:
+    path = tmp_path / "demos.hdf5"
+    with h5py.File(path, "w") as file:
+        demo = file.create_group("data/demo_0")
+        demo["actions"] = np.zeros((3, 2))
+        demo["obs/front_depth"] = np.full((3, 8, 8, 1), 0.6404, np.float32)
+        demo["obs/wrist_depth"] = np.full((3, 8, 8, 1), 640, np.uint16)
+    plain = formats.open(path).spec
+    assert (plain["front_depth"].role, plain["wrist_depth"].role) == ("other", "depth")
+    recording = formats.open(path, options={"depth_unit": "m"})
+    for name in ("front_depth", "wrist_depth"):
+        feature = recording.spec[name]
+        assert (feature.role, feature.dtype, feature.unit) == ("depth", "uint16", "mm")
+        picture = recording.read(0).frames[name][2]
+        assert picture.dtype == np.uint16
+        assert (picture == 640).all()

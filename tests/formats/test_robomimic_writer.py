@@ -93,3 +93,20 @@ def test_given_env_args_are_kept(tmp_path: Path) -> None:
     options = {"env_args": json.dumps(env)}
     path = write_all(tmp_path / "demos.hdf5", source, "robomimic", options)
     assert formats.open(path).spec.fps == 20
+
+
+def test_what_robomimic_wants_is_filled_in_and_passed_over(tmp_path: Path) -> None:
+    source = MemorySource(spec=writable_spec())
+    path = write_all(tmp_path / "demos.hdf5", source, "robomimic", {"next_obs": True})
+    with h5py.File(path) as file:
+        for number in range(4):
+            demo = file[f"data/demo_{number}"]
+            length = source.lengths[number]
+            assert demo["dones"][:].tolist() == [0] * (length - 1) + [1]
+            assert not demo["rewards"][:].any()
+            for key in ("state", "image"):
+                np.testing.assert_array_equal(demo[f"next_obs/{key}"][:-1], demo[f"obs/{key}"][1:])
+                np.testing.assert_array_equal(demo[f"next_obs/{key}"][-1], demo[f"obs/{key}"][-1])
+    recording = formats.open(path)
+    assert recording.spec == source.spec
+    assert all(same(recording.read(n), source.read(n)) for n in range(4))

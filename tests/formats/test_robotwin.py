@@ -254,6 +254,28 @@ def test_every_form_of_a_planned_move(task: Path, entries: Any, first: float, la
     assert (action[-1, :6] == last).all()
 
 
+def test_planned_moves_at_their_own_speed(task: Path) -> None:
+    """One frame before, one at every third waypoint, one after; the rest are pauses."""
+    ramp = np.arange(4.0)[:, None] * np.ones(6)
+    for number in range(3):
+        plan(task, number, moves(ramp), [])
+    options = {"alignment": "traj_simulate", "save_freq": 3}
+    recording = formats.open(task, options=options)
+    assert any("pauses put between them" in each.what for each in recording.problems)
+    found = [recording.read(n).arrays["action"][:, 0].tolist() for n in range(3)]
+    assert found == [[0, 0, 3, 3, 3, 3], [0, 0, 3, 3, 3], [0, 0, 3, 3, 3, 3, 3]]
+    for number in range(3):
+        plan(task, number, moves(ramp[:1], ramp + 3), [])
+    recording = formats.open(task, options=options)
+    # 3 frames of the first move, 4 of the second: only episode 2 has as many.
+    assert [each.id for each in recording.episodes] == ["episode2"]
+    (wrong, *_) = (each for each in recording.problems if each.severity == "error")
+    assert "planned moves make 7 frames, there are 6" in wrong.what
+    np.testing.assert_array_equal(recording.read(0).arrays["action"][:, 5], [0, 0, 0, 0, 3, 6, 6])
+    with pytest.raises(FormatError, match="save_freq is 0"):
+        formats.open(task, options={"alignment": "traj_simulate", "save_freq": 0})
+
+
 class Evil:
     def __reduce__(self) -> tuple[Any, ...]:
         return Path.touch, (Path("/tmp/deft-evil"),)
@@ -384,7 +406,7 @@ def test_findings_are_reported(tmp_path: Path) -> None:
     notes = [each.what for each in recording.problems if not each.episode]
     assert notes == [
         "the files do not say their tick rate",
-        "2 episodes have no instruction (episode5, for one)",
+        "2 of 3 episodes have no instruction (episode5, episode6)",
     ]
     assert [each.id for each in recording.episodes] == ["episode1", "episode5", "episode6"]
 

@@ -189,3 +189,14 @@ def test_one_action_is_needed() -> None:
         SPEC.select(["state"]).action()
     with pytest.raises(SpecError, match="Did you mean 'state'"):
         SPEC.select(["stat"])
+
+
+def test_two_arms_name_what_makes_one_action_of_them() -> None:
+    arm = Feature(name="action_left", role="action", shape=(7,), dtype="float32")
+    apart = Spec(features=(arm, replace(arm, name="action_right")), fps=10)
+    with pytest.raises(SpecError, match=r"action_left, action_right[^$]*fuse_arms=true"):
+        apart.action()
+    with pytest.raises(SpecError, match=r"use_right_arm=false"):
+        apart.action()
+    with pytest.raises(SpecError, match=r"none[^$]*--map"):
+        Spec(features=(), fps=10).action()
