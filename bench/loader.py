@@ -1,33 +1,42 @@
-"""How fast batches come out of a store, against the bare decoder and a plain torch Dataset.
+"""How fast batches come out of a store: against the bare decoder, a plain torch Dataset, LeRobot.
 
-    python bench/loader.py                 all rows as a markdown table, under two minutes
+    python bench/loader.py                 all rows as markdown tables, some minutes
     python bench/loader.py --rounds 1      a quick look
+    bench/peers/lerobot.sh .peers/lerobot  makes the environment that LeRobot's rows need
 
-Everything runs in one process tree on the same made-up pictures: the store's loader with JPEG and
-raw pictures, `simplejpeg` alone in a loop on one core, and a torch Dataset that opens JPEG files
-with PIL, alone and under two DataLoader workers. A sample is To=2 observed ticks of every camera,
-2 x 14 state values and a chunk of Tp=16 actions; batches hold 64.
+Everything runs at one time on the same made-up pictures: the store's loader with JPEG and raw
+pictures, without and with augmentation; `simplejpeg` alone in a loop on one core; a torch Dataset
+that opens JPEG files with PIL, alone and under two DataLoader workers; and, where its environment
+is, LeRobot's own LeRobotDataset under torch's DataLoader, with videos and with pictures in
+parquet, in a process of its own that waits while the others are measured. A sample is To=2
+observed ticks of every camera, 2 x 14 state values and a chunk of Tp=16 actions; batches hold 64.
 
 CPU time (all threads and worker processes) is what to compare on a shared machine; wall clock
-depends on who else is computing. Rows are measured in turn, `--rounds` times, and each shows its
-round with the least CPU time.
+depends on who else is computing. Rows are measured in turn, `--rounds` times; each shows the least
+CPU time and the least wall time that were seen.
 """
 
 import argparse
+import json
+import os
+import re
 import resource
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import simplejpeg
 from PIL import Image
 
-from deft import spec, store
+from deft import nn, recipes, spec, store
+from deft.train.augment_cpu import ThreadAugment
 
 BATCH, TO, TP = 64, 2, 16
 PREFETCH = 3  # the loader's default
@@ -44,6 +53,7 @@ class Layout:
     cameras: tuple[str, ...]
     episodes: int = 8
     length: int = 50
+    kind: str = "textures"
 
     @property
     def pictures(self) -> int:
@@ -63,9 +73,14 @@ class Cost:
     cpu: float
     wall: float
 
+    def least(self, other: "Cost") -> "Cost":
+        return Cost(min(self.cpu, other.cpu), min(self.wall, other.wall))
+
 
 class Made:
-    """A `spec.Source` of textures with moving discs, sharp enough for JPEGs of a real size."""
+    """A `spec.Source` of made-up pictures: `textures` with moving discs and fresh noise, sharp
+    enough for JPEGs of a real size, or `waves` of colour that drift smoothly behind a moving blob,
+    with noise that stays, as kind to video codecs as a tidy table top."""
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
@@ -97,32 +112,55 @@ class Made:
                 for name in ("state", "action")
             },
             frames={
-                name: spec.ArrayFrames(self._pictures(index, camera))
+                name: spec.ArrayFrames(self.pictures(index, camera))
                 for camera, name in enumerate(self.layout.cameras)
             },
             task="look",
         )
 
-    def _pictures(self, episode: int, camera: int) -> np.ndarray:
+    def pictures(self, episode: int, camera: int) -> np.ndarray:
+        """All of one camera in one episode, uint8 `T H W C`."""
         rng = np.random.default_rng((episode, camera))
-        height, width, length = self.layout.height, self.layout.width, self.layout.length
-        scene = np.zeros((height, width, 3), np.float32)
-        for octave in range(2, 9):  # amplitude falls with frequency, as in photographs
-            cells = rng.normal(size=(2**octave, 2**octave, 3)).astype(np.float32)
-            scene += cv2.resize(cells, (width, height), interpolation=cv2.INTER_CUBIC) / octave**1.5
-        scene = 120 + 38 * scene / scene.std()
-        found = np.empty((length, height, width, 3), np.uint8)
-        for step in range(length):
-            shown = scene.copy()
-            for disc in range(4):
-                centre = (
-                    int(width * (0.5 + 0.4 * np.sin(step / 9 + disc))),
-                    int(height * (0.5 + 0.4 * np.cos(step / 7 + 2 * disc))),
-                )
-                colour = tuple(float(c) for c in rng.integers(0, 255, 3))
-                cv2.circle(shown, centre, 10 + 4 * disc, colour, -1)
-            found[step] = np.clip(shown + rng.normal(0, 2, shown.shape), 0, 255)
-        return found
+        draw = waves if self.layout.kind == "waves" else textures
+        return draw(self.layout, rng)
+
+
+def textures(layout: Layout, rng: np.random.Generator) -> np.ndarray:
+    height, width, length = layout.height, layout.width, layout.length
+    scene = np.zeros((height, width, 3), np.float32)
+    for octave in range(2, 9):  # amplitude falls with frequency, as in photographs
+        cells = rng.normal(size=(2**octave, 2**octave, 3)).astype(np.float32)
+        scene += cv2.resize(cells, (width, height), interpolation=cv2.INTER_CUBIC) / octave**1.5
+    scene = 120 + 38 * scene / scene.std()
+    found = np.empty((length, height, width, 3), np.uint8)
+    for step in range(length):
+        shown = scene.copy()
+        for disc in range(4):
+            centre = (
+                int(width * (0.5 + 0.4 * np.sin(step / 9 + disc))),
+                int(height * (0.5 + 0.4 * np.cos(step / 7 + 2 * disc))),
+            )
+            colour = tuple(float(c) for c in rng.integers(0, 255, 3))
+            cv2.circle(shown, centre, 10 + 4 * disc, colour, -1)
+        found[step] = np.clip(shown + rng.normal(0, 2, shown.shape), 0, 255)
+    return found
+
+
+def waves(layout: Layout, rng: np.random.Generator) -> np.ndarray:
+    y, x = np.mgrid[0 : layout.height, 0 : layout.width].astype(np.float32)
+    y, x = y[..., None] / layout.height, x[..., None] / layout.width  # H W 1
+    grain = rng.normal(0, 3, (layout.height, layout.width, 1))
+    across, down = rng.uniform(1, 3, (2, 3))
+    drift = rng.uniform(0.002, 0.01, 3)  # waves per step
+    phase = rng.uniform(0, 2 * np.pi, 2)
+    found = np.empty((layout.length, layout.height, layout.width, 3), np.uint8)
+    for step in range(layout.length):
+        shown = 128 + 70 * np.sin(2 * np.pi * (across * x + down * y + drift * step))
+        place = 0.5 + 0.35 * np.sin(step / 15 + phase)
+        blob = np.exp(-((y - place[0]) ** 2 + (x - place[1]) ** 2) / 0.01)
+        shown = shown * (1 - blob) + blob * np.asarray([240, 60, 40])
+        found[step] = np.clip(shown + grain, 0, 255)
+    return found
 
 
 def cpu_s() -> float:
@@ -141,11 +179,15 @@ def spent(work: Callable[[], int]) -> Cost:
 class Running:
     """The store's own loader, warm: its ring has been through once, and is full."""
 
-    def __init__(self, opened: store.Store, threads: int) -> None:
+    def __init__(self, opened: store.Store, threads: int, augment: str = "none") -> None:
         windows = store.Windows(opened, HORIZONS, split="train")
         sampler = store.Sampler(len(windows), BATCH, seed=0)
         names = [feature.name for feature in opened.spec.features if feature.role != "action"]
-        self.loader = store.Loader(opened, windows, sampler, observations=names, threads=threads)
+        config = spec.from_plain(nn.AugmentConfig, recipes.augment(augment))
+        vary = None if config.is_off else ThreadAugment(config, opened.spec.features, seed=0)
+        self.loader = store.Loader(
+            opened, windows, sampler, observations=names, threads=threads, vary=vary
+        )
         self.take(2 * PREFETCH + 2)
 
     def take(self, batches: int) -> int:
@@ -246,8 +288,113 @@ def load_files(dataset: FileDataset, workers: int, batches: int) -> int:
     return batches * BATCH
 
 
-def rows_of(layout: Layout, folder: Path, batches: int) -> dict[str, Callable[[], int]]:
-    """Everything that is measured for one layout, by name."""
+class LeRobot:
+    """LeRobot in an environment of its own, with the same episodes; measures when asked.
+
+    Args:
+        environment: folder that `bench/peers/lerobot.sh` made.
+        layout: of the pictures.
+        folder: for the data sets.
+    """
+
+    ROWS = (
+        ("video, torchcodec, 0 workers", {"storage": "video", "workers": 0}),
+        ("video, torchcodec, 2 workers", {"storage": "video", "workers": 2}),
+        ("video, torchcodec, 2 workers, batch 8", {"storage": "video", "workers": 2, "batch": 8}),
+        ("pictures in parquet, 0 workers", {"storage": "image", "workers": 0}),
+        ("pictures in parquet, 2 workers", {"storage": "image", "workers": 2}),
+    )
+
+    def __init__(self, environment: Path, layout: Layout, folder: Path) -> None:
+        frames = folder / "frames"
+        frames.mkdir(parents=True)
+        self._hand_over(layout, frames)
+        # Its threads are its own affair: only ours are told how many to take.
+        variables = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+        variables["SVT_LOG"] = "1"  # errors only
+        script = Path(__file__).parent / "peers" / "loader_lerobot.py"
+        self._process = subprocess.Popen(
+            [environment.resolve() / "bin" / "lrpy", script, frames, folder / "lerobot"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=variables,
+        )
+        print("LeRobot:", json.dumps(self._answer()))
+
+    def works(self, batches: int) -> dict[str, Callable[[], Cost]]:
+        """What is measured, by name."""
+        return {f"LeRobot: {name}": partial(self._run, job, batches) for name, job in self.ROWS}
+
+    def check(self, opened: store.Store) -> None:
+        """Stop unless a few samples of LeRobot's lossless pictures are those of a raw store."""
+        windows = store.Windows(opened, HORIZONS, split="train")
+        for index in (0, len(windows) // 3, len(windows) - 1):
+            rows = windows.rows(np.asarray([index]))
+            levels = 0
+            for name in opened.frames:
+                shape = (len(rows.obs[0]), *opened.frames[name].feature.shape)
+                out = np.empty(shape, np.uint8)
+                for row, picture in zip(rows.obs[0].tolist(), out, strict=True):
+                    opened.frames[name].decode_into(row, picture)
+                levels += int(out.sum(dtype=np.int64))
+            state = opened.tables["state"][rows.obs].sum(dtype=np.float64)
+            action = opened.tables["action"][rows.action].sum(dtype=np.float64)
+            job = {"storage": "image", "backend": "torchcodec", "sample": index}
+            theirs = self._ask(job)["sums"]
+            if not np.allclose(theirs, [levels, state, action], rtol=0, atol=1e-3):
+                raise SystemExit(
+                    f"sample {index}: LeRobot holds {theirs}, {[levels, state, action]}"
+                )
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+    def _hand_over(self, layout: Layout, frames: Path) -> None:
+        source = Made(layout)
+        for index in range(layout.episodes):
+            episode = source.read(index)
+            for name in ("state", "action"):
+                np.save(frames / f"{index}_{name}.npy", episode.arrays[name])
+            for camera, name in enumerate(layout.cameras):
+                np.save(frames / f"{index}_{name}.npy", source.pictures(index, camera))
+        told = {
+            "cameras": layout.cameras,
+            "height": layout.height,
+            "width": layout.width,
+            "episodes": layout.episodes,
+            "length": layout.length,
+            "numbers": 14,
+            "fps": 10,
+            "obs_horizon": TO,
+            "pred_horizon": TP,
+        }
+        (frames / "layout.json").write_text(json.dumps(told))
+
+    def _run(self, job: dict[str, str | int], batches: int) -> Cost:
+        size = int(job.get("batch", BATCH))
+        whole = {"backend": "torchcodec", **job, "batch": size, "batches": batches * BATCH // size}
+        said = self._ask(whole)
+        return Cost(said["cpu_s"] / said["samples"], said["wall_s"] / said["samples"])
+
+    def _ask(self, job: dict[str, Any]) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(job) + "\n")
+        self._process.stdin.flush()
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit("bench/loader.py: LeRobot's process has ended; its error is above.")
+        return json.loads(line)
+
+
+def works_of(layout: Layout, folder: Path, batches: int) -> dict[str, Callable[[], Cost]]:
+    """Everything of ours that is measured for one layout, by name."""
     folder.mkdir()
     found: dict[str, Callable[[], int]] = {}
     source = Made(layout)
@@ -255,11 +402,12 @@ def rows_of(layout: Layout, folder: Path, batches: int) -> dict[str, Callable[[]
         config = store.WriteConfig(codec=codec, val_fraction=0.0)
         path = store.write(folder / codec, source, config, workers=2).path
         opened = store.open(path)
-        many = batches if codec == "jpeg" else 4 * batches
+        many = batches if codec == "jpeg" else 16 * batches
         if codec == "jpeg":
             size = sum(path.stat().st_size for path in (folder / codec).rglob("shard*"))
             frames = len(opened) * len(layout.cameras)
-            print(f"{layout.name}: {frames} pictures, {size / frames / 1000:.1f} kB each as JPEG")
+            kilobytes = size / frames / 1000
+            print(f"{layout.name}: {frames} {layout.kind}, {kilobytes:.1f} kB each as JPEG")
         found[f"{codec}: bare decoder, one buffer"] = bare(opened, many, 1)
         # A loader fills whole batches, which do not fit the cache as one picture does.
         found[f"{codec}: bare decoder, {PREFETCH + 1} batches of buffers"] = bare(
@@ -268,29 +416,42 @@ def rows_of(layout: Layout, folder: Path, batches: int) -> dict[str, Callable[[]
         for threads in (1, 2):
             name = f"{codec}: store.Loader, {threads} thread{'s' * (threads > 1)}"
             found[name] = partial(Running(opened, threads).take, many)
+        found[f"{codec}: store.Loader, 2 threads, augment=bridge"] = partial(
+            Running(opened, 2, "bridge").take, batches
+        )
     files = folder / "files"
     files.mkdir()
     dataset = FileDataset(store.open(folder / "jpeg"), files)
     for workers in (0, 2):
-        found[f"jpeg: torch Dataset with PIL, {workers} workers"] = lambda workers=workers: (
-            load_files(dataset, workers, batches)
+        found[f"jpeg: torch Dataset with PIL, {workers} workers"] = partial(
+            load_files, dataset, workers, batches
         )
-    return found
+    return {name: partial(spent, work) for name, work in found.items()}
 
 
 def table(layout: Layout, costs: dict[str, Cost]) -> str:
     """Markdown, with each row against the bare decoder of its codec."""
     lines = [
         f"| {layout.name}, To {TO}, Tp {TP}, batch {BATCH} | CPU-s per 1000 samples | "
-        "samples per CPU-s | of the bare decoder | samples/s (wall) |",
-        "| --- | --- | --- | --- | --- |",
+        "of the bare decoder | samples/s (wall) |",
+        "| --- | --- | --- | --- |",
     ]
     for name, cost in costs.items():
-        reference = costs[name.split(":")[0] + ": bare decoder, one buffer"]
-        lines.append(
-            f"| {name} | {1000 * cost.cpu:.3f} | {1 / cost.cpu:.0f} | "
-            f"{100 * reference.cpu / cost.cpu:.0f} % | {1 / cost.wall:.0f} |"
-        )
+        reference = costs.get(name.split(":")[0] + ": bare decoder, one buffer")
+        share = f"{100 * reference.cpu / cost.cpu:.0f} %" if reference else "–"
+        lines.append(f"| {name} | {1000 * cost.cpu:.3f} | {share} | {1 / cost.wall:.0f} |")
+    theirs = [cost for name, cost in costs.items() if name.startswith("LeRobot")]
+    if theirs:
+        wall, cpu = min(cost.wall for cost in theirs), min(cost.cpu for cost in theirs)
+        lines += [
+            "",
+            "| against the best of LeRobot's rows | samples/s | CPU |",
+            "| --- | --- | --- |",
+        ]
+        for name, cost in costs.items():
+            if "store.Loader" in name:
+                ratios = f"{wall / cost.wall:.1f}x | {cpu / cost.cpu:.1f}x less"
+                lines.append(f"| {name} | {ratios} |")
     return "\n".join(lines)
 
 
@@ -300,17 +461,36 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=4, help="times each row is measured (4)")
     parser.add_argument("--batches", type=int, default=6, help="batches per measurement (6)")
+    parser.add_argument(
+        "--pictures", choices=["textures", "waves"], default="textures", help="what they show"
+    )
+    parser.add_argument("--only", default="", help="only rows that match this pattern")
+    parser.add_argument(
+        "--lerobot", type=Path, default=Path(".peers/lerobot"), help="LeRobot's environment"
+    )
     args = parser.parse_args()
+    if not args.lerobot.exists():
+        print(f"no LeRobot: bench/peers/lerobot.sh {args.lerobot} makes its environment")
     with tempfile.TemporaryDirectory() as folder:
-        for number, layout in enumerate(LAYOUTS):
-            works = rows_of(layout, Path(folder) / str(number), args.batches)
+        for number, size in enumerate(LAYOUTS):
+            layout = replace(size, kind=args.pictures)
+            works = works_of(layout, Path(folder) / f"ours{number}", args.batches)
+            peer = None
+            if args.lerobot.exists():
+                peer = LeRobot(args.lerobot, layout, Path(folder) / f"theirs{number}")
+                peer.check(store.open(Path(folder) / f"ours{number}" / "raw"))
+                works |= peer.works(args.batches)
             costs: dict[str, Cost] = {}
             for _ in range(args.rounds):
                 for name, work in works.items():
-                    cost = spent(work)
-                    if name not in costs or cost.cpu < costs[name].cpu:
-                        costs[name] = cost
+                    if re.search(args.only, name):
+                        cost = work()
+                        costs[name] = cost.least(costs.get(name, cost))
+            if peer is not None:
+                peer.close()
             print(f"\n{table(layout, costs)}\n", flush=True)
+            load = os.getloadavg()[0]
+            print(f"Load at the end {load:.1f} on {os.cpu_count()} cores.\n", flush=True)
 
 
 if __name__ == "__main__":
