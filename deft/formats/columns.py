@@ -191,7 +191,8 @@ def pictures(column: Any, where: str) -> list[tuple[bytes | None, str]]:
             column = column.field("bytes")
     if types.is_string(column.type):
         return [(None, path or "") for path in column.to_pylist()]
-    if not (types.is_binary(column.type) or types.is_large_binary(column.type)):
+    is_bytes = (types.is_binary, types.is_large_binary, types.is_null)
+    if not any(is_kind(column.type) for is_kind in is_bytes):
         raise _mismatch(where, "pictures as bytes", str(column.type))
     return list(zip(column.to_pylist(), paths, strict=True))
 

@@ -38,7 +38,7 @@ class LeRobotOptions:
 
     map: tuple[str, ...] = ()
     """`key=name` pairs: what a feature of the files is called here. `action` and `state` are also
-    what it is for."""
+    what it is for; an empty name leaves it out."""
 
     def __post_init__(self) -> None:
         parse_renames(self.map)
@@ -175,8 +175,6 @@ class _Look:
             return _Seen(entry, None, (problem,))
         notes += [*more, *still_more]
         task = task or next(iter(instructions), "")
-        if not task:
-            notes.append(("has no instruction", "kept as it is"))
         info = EpisodeInfo(
             id=name,
             length=length,

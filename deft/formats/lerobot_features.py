@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from deft.errors import FormatError
+from deft.errors import FormatError, nearest
 from deft.formats.jsonfile import take, take_sizes
 from deft.formats.lerobot_depth import DepthCodes, is_twelve_bits
 from deft.formats.recording import last_name, table_dtype
@@ -57,23 +57,18 @@ def declare(features: Mapping[str, Any], renames: Mapping[str, str], where: str)
 
     Args:
         features: of `info.json`.
-        renames: key to Deft's name, where somebody asked for it; `action` and `state` also are
-            roles.
+        renames: key, or the last part of one, to Deft's name, where somebody asked for it;
+            `action` and `state` also are roles, an empty name leaves the feature out.
         where: the file, for messages.
 
     Raises:
         FormatError: an entry is damaged, a rename fits nothing, or nothing can be the action.
     """
-    for key in renames:
-        if key not in features:
-            raise FormatError(
-                f"{where}: there is no feature '{key}' to rename.\n"
-                f"Found: {', '.join(features)}.\nFix: correct `--map`."
-            )
+    renames = {_key(old, features, where): name for old, name in renames.items()}
     declared = Declared()
     taken = set(renames.values())
     for key, entry in features.items():
-        if key in BOOKKEEPING:
+        if key in BOOKKEEPING or renames.get(key) == "":
             continue
         place = f"{where}, feature '{key}'"
         if not isinstance(entry, dict):
@@ -86,6 +81,19 @@ def declare(features: Mapping[str, Any], renames: Mapping[str, str], where: str)
     if not any(each.feature.role == "action" for each in declared.stored.values()):
         raise _no_action(declared, features, where)
     return declared
+
+
+def _key(old: str, features: Mapping[str, Any], where: str) -> str:
+    """The key that a rename means."""
+    fitting = [key for key in features if key.rsplit(".", 1)[-1] == old]
+    if old in features:
+        return old
+    if len(fitting) != 1:
+        raise FormatError(
+            f"{where}: there is no feature '{old}' to rename. {nearest(old, features)}\n"
+            "Fix: correct it in `--map`."
+        )
+    return fitting[0]
 
 
 def _name(key: str, features: Mapping[str, Any], taken: set[str], declared: Declared) -> str:
@@ -125,12 +133,13 @@ def _add(
 
 def _no_action(declared: Declared, features: Mapping[str, Any], where: str) -> FormatError:
     vectors = [
-        each.key
+        each
         for each in declared.stored.values()
         if each.kind == "table" and len(each.feature.shape) == 1 and "float" in each.feature.dtype
     ]
-    example = next((key for key in vectors if not key.startswith("observation")), None)
-    example = example or next(iter(vectors), "actions")
+    likely = [each for each in vectors if each.feature.role == "other"] or vectors
+    best = max(likely, key=lambda each: each.feature.size, default=None)
+    example = best.key if best else "actions"
     return FormatError(
         f"{where}: there is no feature 'action'.\nFound: {', '.join(features)}.\n"
         f"Fix: say which one holds the commands, as in `--map {example}=action`."
@@ -147,7 +156,7 @@ def _picture(
     axes = entry.get("names")
     if isinstance(axes, list) and axes and str(axes[0]).startswith("channel"):
         shape = (*shape[1:], *shape[:1])
-    if len(shape) == 2:
+    if len(shape) == 2 and dtype == "image":
         shape = (*shape, 1)
     is_depth = any(info.get(each) is True for each in ("is_depth_map", "video.is_depth_map"))
     if is_depth and len(shape) == 3:
@@ -230,7 +239,7 @@ def parse_renames(pairs: Sequence[str]) -> dict[str, str]:
     renames: dict[str, str] = {}
     for pair in pairs:
         key, equals, name = pair.partition("=")
-        if not (key and equals and name) or key in renames or name in renames.values():
+        if not (key and equals) or key in renames or (name and name in renames.values()):
             raise FormatError(
                 f"'{pair}' renames nothing, or what another pair renames too.\n"
                 "Fix: write KEY=NAME, as in `--map actions=action`."

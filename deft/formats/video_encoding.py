@@ -1,5 +1,6 @@
 """Making mp4 files: of pictures, and of other mp4 files without encoding anew."""
 
+import contextlib
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -64,17 +65,7 @@ def encode(path: Path, pictures: Iterable[np.ndarray], fps: int, settings: Video
     _quiet()
     try:
         with av.open(str(path), "w", format="mp4") as container:
-            stream: Any = None
-            scaler = av.video.reformatter.VideoReformatter()
-            for number, picture in enumerate(pictures):
-                if stream is None:
-                    stream = _stream(container, picture, fps, settings)
-                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
-                frame = scaler.reformat(frame, format=settings.pixel_format)
-                frame.pts, frame.time_base = number, Fraction(1, fps)
-                container.mux(stream.encode(frame))
-            if stream is not None:
-                container.mux(stream.encode(None))
+            _encode(container, pictures, fps, settings)
     except (av.error.FFmpegError, ValueError) as error:
         if isinstance(error, OSError) and error.filename:
             raise disk_refused(path, error) from error
@@ -84,6 +75,29 @@ def encode(path: Path, pictures: Iterable[np.ndarray], fps: int, settings: Video
             "Fix: give height and width that are even, or another codec or pixel format, or write "
             "pictures into the tables instead."
         ) from error
+
+
+def _encode(
+    container: Any, pictures: Iterable[np.ndarray], fps: int, settings: VideoSettings
+) -> None:
+    av = need("av", "video")
+    stream: Any = None
+    scaler = av.video.reformatter.VideoReformatter()
+    try:
+        for number, picture in enumerate(pictures):
+            if stream is None:
+                stream = _stream(container, picture, fps, settings)
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+            frame = scaler.reformat(frame, format=settings.pixel_format)
+            frame.pts, frame.time_base = number, Fraction(1, fps)
+            container.mux(stream.encode(frame))
+    except BaseException:
+        if stream is not None:  # SVT-AV1 prints an error when it is not told of the end
+            with contextlib.suppress(av.error.FFmpegError, ValueError):
+                stream.encode(None)
+        raise
+    if stream is not None:
+        container.mux(stream.encode(None))
 
 
 def join(path: Path, parts: Sequence[tuple[Path, int]], fps: int) -> None:

@@ -1,10 +1,12 @@
-"""LeRobot v2.1 data sets: videos or pictures in tables, quirks, and what is wrong with them."""
+"""LeRobot data sets of v2: videos or pictures in tables, quirks, and what is wrong with them."""
 
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import av
+import cv2
 import numpy as np
 import pytest
 
@@ -17,6 +19,7 @@ from suites.recordings import (
     WIDTH,
     demonstration,
     lerobot_columns,
+    png,
     write_lerobot,
     write_parquet,
     write_video,
@@ -41,6 +44,20 @@ class TestPicturesInTables(FormatChecks):
     @classmethod
     def write(cls, folder: Path) -> Path:
         return write_lerobot(folder / "robot", cls.lengths, camera="image")
+
+
+class TestVersion20(FormatChecks):
+    """As 2.1, with statistics in one file; none of either are needed."""
+
+    format = "lerobot"
+    picture_error = 5.0
+    cameras = ("top",)
+
+    @classmethod
+    def write(cls, folder: Path) -> Path:
+        path = write_lerobot(folder / "robot", cls.lengths)
+        edit_info(path, lambda info: info.update(codebase_version="v2.0"))
+        return path
 
 
 @pytest.fixture
@@ -145,53 +162,61 @@ def test_lengths_that_disagree(robot: Path) -> None:
     write_video(video(robot, 1), demonstration(1, 8)["image"])
     write_video(video(robot, 2), demonstration(2, 3)["image"])
     recording = formats.open(robot)
-    assert [(each.episode, each.severity) for each in recording.problems] == [
-        ("episode_000000", "warning"),
-        ("episode_000001", "warning"),
-        ("episode_000002", "error"),
-    ]
-    assert recording.problems[0].what == "has 4 rows, the manifest says 9"
-    assert recording.problems[1].what == "'top' has 8 frames, the table 6 rows"
-    assert "3 frames, 5 rows" in recording.problems[2].what
+    (problem,) = recording.problems
+    assert (problem.episode, problem.severity) == ("episode_000000", "warning")
+    assert problem.what == "has 4 rows, the manifest says 9"
+    assert [info.length for info in recording.episodes] == [4, 6, 5]
     frames = recording.read(1).frames["top"]
     assert len(list(frames)) == len(frames) == 6
+    with pytest.raises(FormatError, match="3 frames, the table has 5 rows"):
+        list(recording.read(2).frames["top"])
 
 
 def rewrite(robot: Path, number: int, length: int, **changes: Any) -> None:
     write_parquet(table(robot, number), lerobot_columns(number, length) | changes)
 
 
-def test_findings_in_tables(robot: Path) -> None:
+def told(robot: Path, *tasks: list[str]) -> None:
+    """Write what the manifest says of the instructions of each episode."""
+    (robot / "meta/episodes.jsonl").write_text(
+        "".join(
+            json.dumps({"episode_index": number, "tasks": each, "length": length}) + "\n"
+            for number, (each, length) in enumerate(zip(tasks, (4, 6, 5), strict=True))
+        )
+    )
+
+
+def test_instructions_come_from_the_table_where_the_manifest_leaves_doubt(robot: Path) -> None:
+    rewrite(robot, 0, 4, task_index=np.array([1, 1, 0, 0]))
+    rewrite(robot, 1, 6, task_index=np.full(6, 7))
+    told(robot, list(TASKS), [], ["something else"])
+    recording = formats.open(robot)
+    assert [info.task for info in recording.episodes] == [TASKS[1], "", "something else"]
+    found = [(each.episode[-1:], each.what) for each in recording.problems]
+    assert ("0", "has 2 instructions") in found
+    assert ("1", "task_index 7 is not in meta/tasks.jsonl") in found
+
+
+def test_tables_are_not_read_before_they_are_asked_for(robot: Path) -> None:
+    """The first pages of every table are destroyed; only reading finds that."""
+    for number in range(3):
+        data = bytearray(table(robot, number).read_bytes())
+        data[4:200] = bytes(196)
+        table(robot, number).write_bytes(data)
+    recording = formats.open(robot)
+    assert len(recording.episodes) == 3
+    assert recording.problems == ()
+    for number in range(3):
+        with pytest.raises(FormatError, match=table(robot, number).name):
+            recording.read(number)
+
+
+def test_what_is_not_finite_is_refused(robot: Path) -> None:
     holed = demonstration(0, 4)["state"]
     holed[2, 1] = np.nan
     rewrite(robot, 0, 4, **{"observation.state": list(holed)})
-    rewrite(robot, 1, 6, task_index=np.array([0, 0, 1, 1, 1, 1]))
-    rewrite(robot, 2, 5, task_index=np.full(5, 7))
-    recording = formats.open(robot)
-    found = [(each.episode[-1], each.what, each.severity) for each in recording.problems]
-    assert found == [
-        ("0", "'state': step 2, element 1 is nan.", "error"),
-        ("1", "has 2 instructions", "warning"),
-        ("2", "task_index 7 is not in meta/tasks.jsonl", "warning"),
-        ("2", "has no instruction", "warning"),
-    ]
-    assert [info.task for info in recording.episodes] == [TASKS[0], ""]
-
-
-def test_the_same_actions_twice_are_a_finding(robot: Path) -> None:
-    write_parquet(table(robot, 2), lerobot_columns(1, 6))
-    video(robot, 2).write_bytes(video(robot, 1).read_bytes())
-    (robot / "meta/episodes.jsonl").write_text(
-        "".join(
-            json.dumps({"episode_index": number, "tasks": [], "length": length}) + "\n"
-            for number, length in enumerate((4, 6, 6))
-        )
-    )
-    (problem,) = formats.open(robot).problems
-    assert (problem.episode, problem.what) == (
-        "episode_000002",
-        "has the same actions as episode_000001",
-    )
+    with pytest.raises(FormatError, match="'state': step 2, element 1 is nan"):
+        formats.open(robot).read(0)
 
 
 @pytest.mark.parametrize(
@@ -203,18 +228,12 @@ def test_the_same_actions_twice_are_a_finding(robot: Path) -> None:
         {"action": [[1, 2]] * 4},
         {"action": [1.0] * 4},
         {"action": [["a", "b"]] * 4},
-        {"task_index": [0.5] * 4},
     ],
 )
-def test_a_column_of_another_form_leaves_the_episode_out(
-    robot: Path, changes: dict[str, Any]
-) -> None:
+def test_a_column_of_another_form_is_refused(robot: Path, changes: dict[str, Any]) -> None:
     rewrite(robot, 0, 4, **changes)
-    recording = formats.open(robot)
-    assert len(recording.episodes) == 2
-    (problem,) = recording.problems
-    assert (problem.episode, problem.severity) == ("episode_000000", "error")
-    assert f"episode_000000.parquet, '{next(iter(changes))}': wanted" in problem.what
+    with pytest.raises(FormatError, match=r"episode_000000\.parquet, 'action': wanted"):
+        formats.open(robot).read(0)
 
 
 def test_a_column_whose_name_is_damaged_leaves_the_episode_out(robot: Path) -> None:
@@ -230,6 +249,240 @@ def test_a_missing_column_is_named(robot: Path) -> None:
     write_parquet(table(robot, 0), {"actions": columns.pop("action"), **columns})
     (problem,) = formats.open(robot).problems
     assert "no column 'action'. Did you mean 'actions'" in problem.what
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "unfinished", "missing"])
+def test_a_video_that_is_not_whole_is_found_without_decoding(robot: Path, damage: str) -> None:
+    whole = video(robot, 1).read_bytes()
+    content = {"cut": whole[:-50], "empty": b"", "unfinished": whole.replace(b"moov", b"free")}
+    if damage in content:
+        video(robot, 1).write_bytes(content[damage])
+    else:
+        video(robot, 1).unlink()
+    recording = formats.open(robot)
+    (problem,) = recording.problems
+    assert (problem.episode, problem.severity) == ("episode_000001", "error")
+    assert str(video(robot, 1)) in problem.what
+    assert len(recording.episodes) == 2
+
+
+@pytest.mark.parametrize("key", ["actions", "observation.states", "states", "state"])
+def test_other_names_of_action_and_state_are_understood(robot: Path, key: str) -> None:
+    proper = "action" if key == "actions" else "observation.state"
+
+    def rename(info: dict[str, Any]) -> None:
+        info["features"] = {
+            key if each == proper else each: entry for each, entry in info["features"].items()
+        }
+
+    edit_info(robot, rename)
+    for number, length in enumerate((4, 6, 5)):
+        columns = lerobot_columns(number, length)
+        write_parquet(table(robot, number), {key: columns.pop(proper), **columns})
+    recording = formats.open(robot)
+    name = proper.split(".")[-1]
+    assert recording.spec[name].role == name
+    np.testing.assert_array_equal(recording.read(1).arrays[name], demonstration(1, 6)[name])
+    assert len(recording.problems) == (key != "state")
+    assert all(f"'{key}'" in each.what for each in recording.problems)
+
+
+def test_an_action_under_a_name_of_its_own_must_be_named(robot: Path) -> None:
+    def rename(info: dict[str, Any]) -> None:
+        info["features"]["joint_target"] = info["features"].pop("action")
+
+    edit_info(robot, rename)
+    for number, length in enumerate((4, 6, 5)):
+        columns = lerobot_columns(number, length)
+        write_parquet(table(robot, number), {"joint_target": columns.pop("action"), **columns})
+    with pytest.raises(FormatError, match=r"`--map joint_target=action`"):
+        formats.open(robot)
+    pairs = ["joint_target=action", "top=front", "next.reward="]
+    recording = formats.open(robot, options={"map": pairs})
+    assert recording.spec.action().names == ("m0", "m1")
+    assert set(recording.spec.names) == {"action", "front", "state"}
+    np.testing.assert_array_equal(recording.read(1).arrays["action"], demonstration(1, 6)["action"])
+    for wrong in ("nothing=action", "joint_target", "=x"):
+        with pytest.raises(FormatError, match="--map"):
+            formats.open(robot, options={"map": [wrong]})
+
+
+def move_videos(robot: Path, place: str) -> None:
+    for number in range(3):
+        target = robot / place.format(chunk=number // 2, number=number)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        video(robot, number).rename(target)
+
+
+@pytest.mark.parametrize(
+    ("place", "shown"),
+    [
+        ("video/chunk-{chunk:03d}/observation.images.top/episode_{number:06d}.mp4", "video"),
+        ("videos/chunk-{chunk:03d}/top/episode_{number:06d}.mp4", "videos"),
+        ("videos/observation.images.top/episode_{number:06d}.mp4", "videos/observation.images.top"),
+        ("videos/observation.images.top_episode_{number:06d}.mp4", "videos"),
+    ],
+)
+def test_videos_at_other_places_are_found(robot: Path, place: str, shown: str) -> None:
+    move_videos(robot, place)
+    recording = formats.open(robot)
+    (problem,) = recording.problems
+    assert problem.what.startswith(f"videos lie in '{shown}")
+    for number, length in enumerate((4, 6, 5)):
+        assert len(list(recording.read(number).frames["top"])) == length
+
+
+def save_pictures(robot: Path, number: int, length: int) -> Path:
+    folder = robot / f"images/observation.images.top/episode_{number:06d}"
+    folder.mkdir(parents=True)
+    for step, pixels in enumerate(demonstration(number, length)["image"]):
+        (folder / f"frame_{step:06d}.png").write_bytes(png(pixels))
+    return folder
+
+
+@pytest.mark.parametrize("camera", ["video", "image"])
+def test_folders_of_pictures_are_read(tmp_path: Path, camera: str) -> None:
+    """As a recording has them before its videos are encoded, and as v2 may keep them for good."""
+    robot = write_lerobot(tmp_path / "robot", (4, 6, 5))
+    edit_info(robot, lambda info: info["features"]["observation.images.top"].update(dtype=camera))
+    for number, length in enumerate((4, 6, 5)):
+        video(robot, number).unlink()
+        save_pictures(robot, number, length)
+    recording = formats.open(robot)
+    assert recording.problems == ()
+    for number, length in enumerate((4, 6, 5)):
+        frames = recording.read(number).frames["top"]
+        wanted = demonstration(number, length)["image"]
+        np.testing.assert_array_equal(np.stack(list(frames)), wanted)
+        np.testing.assert_array_equal(frames[2], wanted[2])
+    folder = robot / "images/observation.images.top/episode_000001"
+    (folder / "frame_000003.png").unlink()
+    with pytest.raises(FormatError, match="5 pictures, 6 steps"):
+        recording.read(1)
+
+
+def test_a_table_may_name_its_pictures(tmp_path: Path) -> None:
+    robot = write_lerobot(tmp_path / "robot", (4, 6, 5), camera="image")
+    folders = [save_pictures(robot, number, length) for number, length in enumerate((4, 6, 5))]
+    key = "observation.images.top"
+    for number, length in enumerate((4, 6, 5)):
+        paths = [f"/home/ana/rec/{folders[number].name}/frame_{n:06d}.png" for n in range(length)]
+        rewrite(robot, number, length, **{key: [{"bytes": None, "path": path} for path in paths]})
+    rewrite(robot, 1, 6, **{key: [{"bytes": None, "path": "/elsewhere/a.png"}] * 6})
+    (folders[1] / "frame_000002.png").unlink()
+    recording = formats.open(robot)
+    for number in (0, 2):
+        frames = list(recording.read(number).frames["top"])
+        wanted = demonstration(number, len(frames))["image"]
+        np.testing.assert_array_equal(np.stack(frames), wanted)
+    with pytest.raises(FormatError, match=r"step 2: neither the table nor a file"):
+        list(recording.read(1).frames["top"])
+
+
+def add_depth(robot: Path, blobs: Callable[[np.ndarray], bytes], **info: Any) -> None:
+    entry = {
+        "dtype": "image",
+        "shape": [HEIGHT, WIDTH, 1],
+        "names": ["height", "width", "channels"],
+    }
+    edit_info(
+        robot,
+        lambda all_: all_["features"].update(
+            {"observation.images.depth": {**entry, "info": {"is_depth_map": True, **info}}}
+        ),
+    )
+    for number, length in enumerate((4, 6, 5)):
+        pictures = [{"bytes": blobs(depth_map(number, n)), "path": None} for n in range(length)]
+        rewrite(robot, number, length, **{"observation.images.depth": pictures})
+
+
+def depth_map(number: int, step: int) -> np.ndarray:
+    rng = np.random.default_rng((number, step))
+    return rng.integers(300, 9000, (HEIGHT, WIDTH, 1)).astype(np.uint16)
+
+
+@pytest.mark.parametrize("kind", [".png", ".tiff"])
+def test_depth_is_a_role_with_a_unit(robot: Path, kind: str) -> None:
+    add_depth(robot, lambda depth: cv2.imencode(kind, depth)[1].tobytes())
+    recording = formats.open(robot)
+    depth = recording.spec["depth"]
+    assert (depth.role, depth.dtype, depth.unit) == ("depth", "uint16", "mm")
+    for number, length in enumerate((4, 6, 5)):
+        wanted = np.stack([depth_map(number, step) for step in range(length)])
+        np.testing.assert_array_equal(list(recording.read(number).frames["depth"]), wanted)
+
+
+@pytest.mark.parametrize("use_log", [True, False])
+def test_depth_as_video_is_read_when_its_codes_are_explained(robot: Path, use_log: bool) -> None:
+    def metres(codes: np.ndarray) -> np.ndarray:
+        if not use_log:
+            return 0.01 + codes / 4095 * (10 - 0.01)
+        low, high = np.log(0.01 + 3.5), np.log(10 + 3.5)
+        return np.exp(low + codes / 4095 * (high - low)) - 3.5
+
+    codes = {
+        number: np.stack([depth_map(number, step)[..., 0] % 4096 for step in range(length)])
+        for number, length in enumerate((4, 6, 5))
+    }
+    for number, planes in codes.items():
+        path = robot / str(video(robot, number)).replace("images.top", "images.depth")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with av.open(str(path), "w") as container:
+            stream: Any = container.add_stream("ffv1", rate=10)
+            stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "gray12le"
+            for plane in planes:
+                frame = av.VideoFrame(WIDTH, HEIGHT, "gray12le")
+                line = frame.planes[0].line_size // 2
+                padded = np.zeros((HEIGHT, line), "<u2")
+                padded[:, :WIDTH] = plane
+                frame.planes[0].update(padded.tobytes())
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+    meaning = {"depth_min": 0.01, "depth_max": 10.0, "shift": 3.5, "use_log": use_log}
+    info = {"is_depth_map": True, "video.pix_fmt": "gray12le", **meaning}
+    entry = {"dtype": "video", "shape": [HEIGHT, WIDTH, 1], "names": None, "info": info}
+    edit_info(robot, lambda all_: all_["features"].update({"observation.images.depth": entry}))
+    recording = formats.open(robot)
+    assert recording.spec["depth"].unit == "mm"
+    for number, planes in codes.items():
+        found = np.stack(list(recording.read(number).frames["depth"]))[..., 0]
+        assert found.dtype == np.uint16
+        assert np.abs(found - 1000 * metres(planes.astype(float))).max() <= 0.51
+    del info["use_log"]
+    edit_info(robot, lambda all_: all_["features"].update({"observation.images.depth": entry}))
+    (problem,) = formats.open(robot).problems
+    assert "'observation.images.depth' (video) is of a kind that is not supported" in problem.what
+
+
+def test_other_wordings_of_the_task_are_kept(robot: Path) -> None:
+    text = {"dtype": "string", "shape": [1], "names": None}
+    edit_info(
+        robot,
+        lambda info: info["features"].update(
+            {
+                "language_instruction_2": text,
+                "language_instruction_3": text,
+                "language_persistent": {"dtype": "language", "shape": [1], "names": None},
+            }
+        ),
+    )
+    rows = [
+        {"role": "user", "content": "pull it", "style": "task_aug", "timestamp": 0.0},
+        {"role": "assistant", "content": "reach", "style": "subtask", "timestamp": 0.0},
+    ]
+    for number, length in enumerate((4, 6, 5)):
+        third = ["reach", *["grasp"] * (length - 1)] if number == 1 else [""] * length
+        rewrite(robot, number, length, language_instruction_2=[f"way {number}"] * length,
+                language_instruction_3=third, language_persistent=[rows] * length)  # fmt: skip
+    recording = formats.open(robot)
+    assert [info.instructions for info in recording.episodes] == [
+        (TASKS[0], "way 0", "pull it"),
+        (TASKS[1], "way 1", "pull it"),
+        (TASKS[0], "way 2", "pull it"),
+    ]
+    (problem,) = recording.problems
+    assert (problem.episode, problem.effect) == ("episode_000001", "left out")
+    assert "'language_instruction_3' changes" in problem.what
 
 
 def test_known_quirks_are_read_and_reported(robot: Path) -> None:
@@ -262,9 +515,8 @@ def set_version(version: str) -> Callable[[dict[str, Any]], object]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (set_version("v3.0"), "v3.0, wanted v2.1(.|\n)*revision `v2.1`"),
-        (set_version("v2.0"), "v2.0, wanted v2.1(.|\n)*LeRobot's own script"),
-        (set_version("v9"), "v9, wanted v2.1"),
+        (set_version("v1.6"), "v1.6, wanted v2.0, v2.1(.|\n)*LeRobot's own script"),
+        (set_version("v9"), "v9, wanted v2.0"),
         (lambda info: info.update(codebase_version=2), "must be str"),
         (lambda info: info.pop("fps"), "'fps' is missing"),
         (lambda info: info.update(fps=True), "'fps' must be"),

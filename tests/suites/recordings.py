@@ -203,6 +203,75 @@ def write_lerobot(path: Path, lengths: Sequence[int], camera: str = "video") -> 
     return path
 
 
+def write_lerobot_v3(
+    path: Path,
+    lengths: Sequence[int],
+    camera: str = "video",
+    per_file: int = 2,
+    one_group: bool = False,
+) -> Path:
+    """A LeRobot v3.0 data set: `per_file` episodes share a table and a video.
+
+    `one_group` writes each table as pandas does, all its episodes in one row group.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    info = lerobot_info(len(lengths), camera) | {
+        "codebase_version": "v3.0",
+        "chunks_size": 1000,
+        "data_path": "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet",
+        "video_path": "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4",
+    }
+    (path / "meta").mkdir(parents=True)
+    (path / "meta/info.json").write_text(json.dumps(info))
+    tasks = {"task_index": range(len(TASKS)), "__index_level_0__": TASKS}
+    write_parquet(path / "meta/tasks.parquet", {key: list(each) for key, each in tasks.items()})
+    key, rows = "observation.images.top", list[dict[str, Any]]()
+    starts = np.cumsum([0, *lengths]).tolist()
+    for first in range(0, len(lengths), per_file):
+        numbers = range(first, min(first + per_file, len(lengths)))
+        tables, pictures, shown = list[Any](), list[np.ndarray](), 0
+        for number in numbers:
+            length = lengths[number]
+            columns = lerobot_columns(number, length)
+            made = demonstration(number, length)["image"]
+            pictures.append(made)
+            if camera == "image":
+                columns[key] = [{"bytes": jpeg(each), "path": None} for each in made]
+            tables.append(pyarrow.table(columns))
+            row: dict[str, Any] = {
+                "episode_index": number,
+                "tasks": [TASKS[number % len(TASKS)]],
+                "length": length,
+                "data/chunk_index": 0,
+                "data/file_index": first // per_file,
+                "dataset_from_index": starts[number],
+                "dataset_to_index": starts[number + 1],
+            }
+            if camera == "video":
+                row |= {
+                    f"videos/{key}/chunk_index": 0,
+                    f"videos/{key}/file_index": first // per_file,
+                    f"videos/{key}/from_timestamp": shown / 10,
+                    f"videos/{key}/to_timestamp": (shown + length) / 10,
+                }
+            rows.append(row)
+            shown += length
+        place = f"chunk-000/file-{first // per_file:03d}"
+        file = path / f"data/{place}.parquet"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with pyarrow.parquet.ParquetWriter(file, tables[0].schema) as writer:
+            for table in [pyarrow.concat_tables(tables).combine_chunks()] if one_group else tables:
+                writer.write_table(table)
+        if camera == "video":
+            write_video(path / f"videos/{key}/{place}.mp4", np.concatenate(pictures))
+    file = path / "meta/episodes/chunk-000/file-000.parquet"
+    file.parent.mkdir(parents=True)
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), file)
+    return path
+
+
 def write_parquet(path: Path, columns: Mapping[str, Any]) -> None:
     import pyarrow
     import pyarrow.parquet
