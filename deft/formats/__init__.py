@@ -1,6 +1,7 @@
 """The door to recordings on disk: recognises a format, and reads it episode by episode."""
 
-from deft.formats.opening import FORMATS, locate, open, options_of, recognise  # noqa: A004
+from deft.formats import hub
+from deft.formats.opening import FORMATS, join, locate, open, options_of, recognise  # noqa: A004
 from deft.formats.recording import Recording
 from deft.formats.writers import WRITABLE, options_to_write, write
 from deft.formats.writing import DiskError, Writer, is_unfinished, tidy
@@ -11,7 +12,9 @@ __all__ = [
     "DiskError",
     "Recording",
     "Writer",
+    "hub",
     "is_unfinished",
+    "join",
     "locate",
     "open",
     "options_of",
