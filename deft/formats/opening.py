@@ -25,7 +25,7 @@ from deft.formats import (
 from deft.formats.bridge_trajectory import BridgeOptions
 from deft.formats.hdf5 import is_hdf5
 from deft.formats.options import NoOptions, build_options, option_names
-from deft.formats.recording import Recording
+from deft.formats.recording import Recording, with_clean_texts
 from deft.spec import findings
 
 
@@ -148,8 +148,6 @@ def open(  # noqa: A001
     format: str | None = None,  # noqa: A002
     fps: float | None = None,
     options: Mapping[str, Any] | None = None,
-    *,
-    keep_fps: bool = False,
 ) -> Recording:
     """Open a recording.
 
@@ -159,8 +157,6 @@ def open(  # noqa: A001
         fps: ticks per second, for formats that do not hold it; without it the spec says 0.
         options: settings of the format by name, as in `RobomimicOptions`; unknown ones are
             refused, and text is read as the setting's type.
-        keep_fps: stay with the recording's own tick rate where `fps` is another, instead of
-            refusing it.
 
     Returns:
         A `spec.Source`. Tables are checked, pictures are decoded only when they are asked for.
@@ -179,13 +175,13 @@ def open(  # noqa: A001
         recording = adapter.open(path, fps or 0.0, *given)
     except (SpecError, ShapeError) as error:  # what the files declare is no contract
         raise FormatError(f"{path}: {error}") from error
-    if fps and recording.spec.fps != fps and not keep_fps:
+    if fps and recording.spec.fps != fps:
         raise FormatError(
             f"{path}: fps is {recording.spec.fps:g} in the recording itself.\n"
             f"Found: {fps:g} was asked for.\nFix: leave fps out."
         )
     listed = findings.of_listing(recording.episodes, holds_language=format not in _WORDLESS)
-    return replace(recording, problems=(*recording.problems, *listed))
+    return with_clean_texts(replace(recording, problems=(*recording.problems, *listed)))
 
 
 def locate(path: str | Path, format: str | None = None) -> tuple[str, Path]:  # noqa: A002

@@ -1,7 +1,7 @@
 """What every reader hands out, and the small decisions they all share."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, count
 from pathlib import Path
 
@@ -42,15 +42,45 @@ class Recording:
                 f"Found: {len(self.episodes)} episodes.\n"
                 f"Fix: ask for a number from 0 to {len(self.episodes) - 1}."
             )
+        info = self.episodes[index]
         try:
-            return self.reader(index)
+            episode = self.reader(index)
         except ShapeError as error:
             raise FormatError(f"{self.path}, {error}") from error
+        if (episode.id, episode.task, episode.split) == (info.id, info.task, info.split):
+            return episode
+        return replace(episode, id=info.id, task=info.task, split=info.split)
 
 
-def require_episodes(
-    path: Path, episodes: Sequence[object], problems: Sequence[Problem]
-) -> None:
+def with_clean_texts(recording: Recording) -> Recording:
+    """The recording with text in its listing and findings that any file can hold.
+
+    Names of files, and texts in damaged ones, may hold bytes that are no UTF-8; those become `?`.
+    """
+    return replace(
+        recording,
+        name=_clean(recording.name),
+        episodes=tuple(map(_clean_info, recording.episodes)),
+        problems=tuple(
+            replace(each, episode=_clean(each.episode), what=_clean(each.what))
+            for each in recording.problems
+        ),
+    )
+
+
+def _clean_info(info: EpisodeInfo) -> EpisodeInfo:
+    texts = (info.id, info.task, info.split, *info.instructions)
+    if all(map(str.isascii, texts)):
+        return info
+    id_, task, split, *instructions = map(_clean, texts)
+    return replace(info, id=id_, task=task, split=split, instructions=tuple(instructions))
+
+
+def _clean(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
+
+
+def require_episodes(path: Path, episodes: Sequence[object], problems: Sequence[Problem]) -> None:
     """Raise `FormatError` when nothing usable is left."""
     if not episodes:
         reasons = "\n".join(f"  - {each.episode}: {each.what}" for each in problems[:5])

@@ -34,6 +34,9 @@ DTYPES = (
     "str",
 )
 
+_MOST = 1 << 31
+"""Elements per step; what claims more comes from a damaged file."""
+
 _FRAME_ROLES = ("image", "depth", "saliency")
 
 
@@ -81,6 +84,11 @@ class Feature:
             raise SpecError(
                 f"{where}: shape {self.shape} has an axis below 1.\n"
                 "Fix: give the size of every axis of one step."
+            )
+        if self.size > _MOST:
+            raise SpecError(
+                f"{where}: shape {self.shape} has {self.size} elements per step.\n"
+                f"Fix: correct the shape; no step has more than {_MOST}."
             )
         if self.role in _FRAME_ROLES and len(self.shape) != 3:
             raise SpecError(

@@ -44,7 +44,9 @@ def portable(text: str) -> str:
 def to_json(value: Any) -> bytes:
     """Readable JSON with sorted keys: equal values give equal bytes."""
     text = json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
-    return text.encode() + b"\n"
+    # File names and damaged attributes may hold bytes that are no text, `\\udcXX` in Python; as an
+    # escape they are JSON, and are read back as they were.
+    return text.encode("utf-8", "backslashreplace") + b"\n"
 
 
 def read_json(path: Path) -> Any:

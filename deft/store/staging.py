@@ -137,7 +137,7 @@ def _write(
         "reduced": factors,
         "blobs": blobs,
     }
-    tail = json.dumps(record, ensure_ascii=False, allow_nan=False).encode()
+    tail = json.dumps(record, allow_nan=False).encode()
     file.write(tail + len(tail).to_bytes(8, "little") + _MARK)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deft import formats
+from deft import formats, store
 from deft.errors import FormatError
 from suites.recordings import (
     replay_files,
@@ -81,3 +81,14 @@ def test_importing_the_room_loads_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_names_and_texts_that_are_no_text_can_still_be_stored(tmp_path: Path) -> None:
+    path = write_lerobot(tmp_path / "robot", (4, 3), "image")
+    for file in (path / "meta/tasks.jsonl", path / "meta/episodes.jsonl"):
+        file.write_text(file.read_text().replace("open", r"op\udcffen"))
+    recording = formats.open(path)
+    assert recording.episodes[0].task == recording.read(0).task == "op?en the drawer"
+    report = store.write(tmp_path / "store", recording, store.WriteConfig())
+    assert (report.episodes, report.left_out) == (2, ())
+    assert "op?en the drawer" in store.open(tmp_path / "store").tasks
