@@ -29,8 +29,8 @@ from deft.spec import Feature
 class Augment:
     """Varies the pictures of a batch, each row by draws of its own.
 
-    Cameras get geometry and colour; saliency maps (bilinear) and depth maps (nearest) move along
-    unless `config.saliency` is off. All ticks, cameras and the goal of a row share one draw, and
+    Cameras get geometry and colour; saliency maps (bilinear) and depth maps (nearest) move along,
+    if they are among `features`. All ticks, cameras and the goal of a row share one draw, and
     the same row gets the same in any batch, on any rank and from the executor in the loader's
     threads: they differ by rounding only, at most 2 levels of 255 with `compat="deft"`.
 
@@ -39,7 +39,8 @@ class Augment:
 
     Args:
         config: what to do.
-        features: what the batch's observations are; others are left alone.
+        features: what is varied; others are left alone. With any saliency feature among them,
+            `Batch.saliency` moves along.
 
     Raises:
         ConfigError: colours are to change, and a camera has not 3 channels.
@@ -61,6 +62,12 @@ class Augment:
                 name: self._group(held, draw_changes(self.config, draws, name))
                 for name in ("obs", "goal", "next_obs")
                 if (held := getattr(batch, name))
+            }
+        if batch.saliency and self.config.crops and "saliency" in self.roles.values():
+            changes = draw_changes(self.config, draws)
+            groups["saliency"] = {
+                camera: self._feature(maps[..., None], "saliency", changes, None)[..., 0]
+                for camera, maps in batch.saliency.items()  # B To H W each
             }
         return replace(batch, **groups)
 

@@ -93,8 +93,6 @@ class AugmentConfig:
     """One random number decides everything about a sample, as in BridgeData V2 by mistake."""
     augment_next_obs_goal_differently: bool = False
     """Goals and next observations get draws of their own instead of the observation's."""
-    saliency: bool = True
-    """Saliency and depth maps follow the crop; false leaves them where they were."""
     executor: Literal["auto", "threads", "device"] = "auto"
     """The loader's threads, or one pass on the training device; auto takes the device when it is
     a GPU."""
@@ -258,8 +256,7 @@ def nearest_places(axis: Boxes) -> Tensor:
 
 def varied_roles(config: AugmentConfig, features: Sequence[Feature]) -> dict[str, str]:
     """Role of each feature that augmentation changes, by name; errors as `Augment`."""
-    moving = ("image", "saliency", "depth") if config.saliency else ("image",)
-    roles = {feature.name: feature.role for feature in features if feature.role in moving}
+    roles = {feature.name: feature.role for feature in features if feature.is_frame}
     for feature in features:
         if feature.role == "image" and feature.channels != 3 and config.colours:
             raise ConfigError(

@@ -31,6 +31,9 @@ class SaliencyConfig:
     """Worth of a tick before, where all observed ticks enter the network at once."""
     temporal: Literal["sum", "last"] = "sum"
     """Whether such a network is held against the maps of all ticks, or of the last one."""
+    augment: bool = True
+    """Whether maps are cropped as augmentation crops the pictures; false leaves them where they
+    were, as the BridgeData port did."""
 
     def __post_init__(self) -> None:
         checks = (

@@ -16,11 +16,11 @@ AUGMENTS: dict[str, dict[str, Any]] = {
         "compat": "tensorflow",
         "one_draw": True,
     },
-    # PyTorch ports: torchvision's formulae, saliency maps left where they were.
+    # PyTorch ports: torchvision's formulae. That its saliency maps did not move is
+    # `policy.saliency.augment=false`.
     "bridge_torch": {
         "order": nn.augment_plan.ITEMS,
         "compat": "torchvision",
-        "saliency": False,
     },
     # Only moved, or only coloured.
     "crop": {"order": nn.augment_plan.ITEMS[:1]},

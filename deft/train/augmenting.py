@@ -1,13 +1,12 @@
 """Where a run's pictures are varied: in the loader's threads, or on the training device."""
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
 from deft import nn, store
-from deft.spec import Feature
+from deft.spec import Spec
 from deft.train.augment_cpu import ThreadAugment
 from deft.train.config import Job
 
@@ -22,13 +21,23 @@ class Augmentation:
     """For every training batch once it is on the device."""
 
     @staticmethod
-    def of(job: Job, features: Sequence[Feature], device: torch.device) -> "Augmentation":
+    def of(job: Job, observed: Spec, data: Spec, device: torch.device) -> "Augmentation":
         """As `job.augment` says; `executor="auto"` takes the device when it is a GPU.
+
+        Args:
+            job: every setting.
+            observed: the policy's contract.
+            data: what the data holds; its saliency maps follow, unless the policy's
+                `saliency.augment` is off.
+            device: where it is trained.
 
         Raises `ConfigError` when a camera's colours cannot be varied.
         """
         config = job.augment
-        if config.is_off or not any(feature.is_frame for feature in features):
+        features = [*observed.features]
+        if job.policy.saliency.augment:
+            features += data.role("saliency")
+        if config.is_off or not any(feature.is_frame for feature in observed.features):
             return Augmentation()
         there = "threads" if device.type == "cpu" else "device"
         if (there if config.executor == "auto" else config.executor) == "threads":
@@ -48,7 +57,7 @@ class DeviceAugment:
     """`nn.Augment` with a clock, which makes nothing wait until it is read."""
 
     def __init__(self, augment: nn.Augment, device: torch.device) -> None:
-        self._augment = augment
+        self.augment = augment
         self._device = device
         self._events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
         self._seconds = 0.0
@@ -57,12 +66,12 @@ class DeviceAugment:
     def __call__(self, batch: nn.Batch, draws: nn.Draws) -> nn.Batch:
         if self._device.type != "cuda":
             begun = time.perf_counter()
-            varied = self._augment(batch, draws)
+            varied = self.augment(batch, draws)
             self._seconds += time.perf_counter() - begun
             return varied
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         begin.record()
-        varied = self._augment(batch, draws)
+        varied = self.augment(batch, draws)
         end.record()
         self._events.append((begin, end))
         return varied

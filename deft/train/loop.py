@@ -64,7 +64,7 @@ def train(job: Job, data: store.Store, run: Path, *, resume: bool = False) -> di
         # A kill between a checkpoint and its links leaves the links one checkpoint behind.
         checkpoint.tidy(run, job.train.keep_freq, BEST_BY)
     windows = held_out(job, data, contract)
-    vary = Augmentation.of(job, contract.features, device)
+    vary = Augmentation.of(job, contract, data.spec, device)
     plan, meter, last = job.train, Meter(), dict[str, float]()
     with (
         Journal(run, start_step=state.step, total_steps=plan.steps) as journal,

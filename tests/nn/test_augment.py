@@ -36,6 +36,16 @@ class TestAugment(AugmentChecks):
         for name, goal in found.goal.items():
             assert torch.equal(goal, found.obs[name][:, 0])
 
+    def test_saliency_by_camera_moves_like_the_feature(self):
+        obs = tensors(made_up(2))
+        maps = {"front": obs["gaze"][..., 0]}
+        config = nn.AugmentConfig(order=ITEMS)
+        found = nn.Augment(config, FEATURES)(nn.Batch(obs=obs, saliency=maps), keys([1, 2]))
+        assert torch.equal(found.saliency["front"], found.obs["gaze"][..., 0])
+        assert not torch.equal(found.saliency["front"], maps["front"])
+        left = nn.Augment(config, FEATURES[:2])(nn.Batch(obs=obs, saliency=maps), keys([1, 2]))
+        assert torch.equal(left.saliency["front"], maps["front"])
+
     def test_the_batch_that_came_keeps_its_pictures(self):
         batch = nn.Batch(obs=tensors(made_up(2)))
         before = {name: each.clone() for name, each in batch.obs.items()}

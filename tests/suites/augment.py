@@ -95,13 +95,12 @@ class AugmentChecks:
         assert not np.array_equal(found["depth"], obs["depth"])
         np.testing.assert_array_equal(found["state"], obs["state"])
 
-    def test_maps_may_stay_where_they_were(self):
-        config = nn.AugmentConfig(order=ITEMS, saliency=False)
+    def test_features_that_are_not_named_are_left_alone(self):
         obs = made_up(2)
-        found, _, _ = self.run(config, [8, 9], obs)
-        for name in ("gaze", "mask", "depth"):
-            np.testing.assert_array_equal(found[name], obs[name])
-        assert not np.array_equal(found["front"], obs["front"])
+        other = {f"old.{name}": array for name, array in obs.items()}
+        found, _, _ = self.run(nn.AugmentConfig(order=ITEMS), [8, 9], other)
+        for name, array in other.items():
+            np.testing.assert_array_equal(found[name], array)
 
     def test_colours_leave_maps_alone(self):
         obs = made_up(2)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from deft import nn, policies, store, train
+from deft import nn, policies, spec, store, train
 from deft.nn.augment_plan import ITEMS
 from deft.train.augmenting import Augmentation
 from deft.train.loader import draws_of, held_out, to_device, training_batches, val_batches
@@ -38,7 +38,7 @@ def job(data: store.Store, steps: int = 4, **augment: object) -> train.Job:
 def seen(job: train.Job, data: store.Store, start: int = 0) -> list[np.ndarray]:
     """The pictures that are trained on, batch by batch."""
     contract = policies.contract(job.policy, data.spec, job.data.observations)
-    vary = Augmentation.of(job, contract.features, CPU)
+    vary = Augmentation.of(job, contract, data.spec, CPU)
     with training_batches(job, data, contract, start, vary.threads) as loader:
         return [
             vary(to_device(batch, data, contract, CPU), draws_of(batch, job.seed, CPU))
@@ -52,14 +52,14 @@ def seen(job: train.Job, data: store.Store, start: int = 0) -> list[np.ndarray]:
 def test_the_device_decides_where(data: store.Store) -> None:
     def picked(executor: str, device: str) -> tuple[bool, bool]:
         whole = job(data, executor=executor)
-        found = Augmentation.of(whole, data.spec.features, torch.device(device))
+        found = Augmentation.of(whole, data.spec, data.spec, torch.device(device))
         return found.threads is not None, found.device is not None
 
     assert picked("auto", "cpu") == (True, False)
     assert picked("auto", "cuda") == (False, True)
     assert picked("threads", "cuda") == (True, False)
     assert picked("device", "cpu") == (False, True)
-    off = Augmentation.of(job(data, order=()), data.spec.features, CPU)
+    off = Augmentation.of(job(data, order=()), data.spec, data.spec, CPU)
     assert off == Augmentation()
 
 
@@ -85,6 +85,21 @@ def test_another_epoch_shows_the_same_picture_differently(data: store.Store) -> 
     orders = [store.Sampler(len(windows), len(windows), 0).batch(step)[0] for step in (0, 1)]
     first, second = (epoch[np.argsort(order)] for epoch, order in zip(epochs, orders, strict=True))
     assert (np.abs(first.astype(int) - second).mean((1, 2, 3, 4)) > 1).all()
+
+
+def test_saliency_maps_follow_unless_told_not_to(data: store.Store) -> None:
+    maps = spec.Feature(name="gaze", role="saliency", shape=(8, 8, 1), dtype="uint8")
+    wider = replace(data.spec, features=(*data.spec.features, maps))
+    whole = job(data)
+    for follows in (True, False):
+        config = replace(whole.policy, saliency=nn.SaliencyConfig(augment=follows))
+        for executor in ("threads", "device"):
+            changed = replace(
+                whole, policy=config, augment=replace(whole.augment, executor=executor)
+            )
+            found = Augmentation.of(changed, data.spec, wider, CPU)
+            roles = (found.threads or found.device.augment).roles
+            assert ("gaze" in roles) == follows
 
 
 def test_held_out_pictures_are_left_alone(data: store.Store) -> None:
