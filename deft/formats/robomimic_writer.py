@@ -215,8 +215,14 @@ class RobomimicWriter:
             kwargs["control_freq"] = self.spec.fps
         if self.spec.embodiment:
             kwargs["robots"] = [self.spec.embodiment]
-        # 2 is robomimic's number for a Gym environment; there is none for a real robot.
-        return {"env_name": self.spec.embodiment, "env_type": 2, "env_kwargs": kwargs}
+        # 2 is robomimic's number for a Gym environment; there is none for a real robot. It reads
+        # `type`; its documentation says `env_type`.
+        return {
+            "env_name": self.spec.embodiment,
+            "type": 2,
+            "env_type": 2,
+            "env_kwargs": kwargs,
+        }
 
 
 @contextmanager

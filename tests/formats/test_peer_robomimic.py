@@ -18,6 +18,11 @@ def python() -> Path:
     return peer_program("robomimic")
 
 
+MODALITIES = """
+import robomimic.utils.obs_utils as ObsUtils
+ObsUtils.initialize_obs_modality_mapping_from_dict({"low_dim": ["state"], "rgb": ["image"]})
+"""
+
 # Settings as robomimic's own training passes them, with its defaults for `BC`.
 READ = """
 import json, sys
@@ -90,8 +95,19 @@ def test_robomimic_draws_sequences_from_our_files(
 ABOUT = """
 import json, sys
 import robomimic.utils.file_utils as FileUtils
-print(json.dumps(FileUtils.get_env_metadata_from_dataset(sys.argv[1])))
+env = FileUtils.get_env_metadata_from_dataset(sys.argv[1])
+shapes = FileUtils.get_shape_metadata_from_dataset(sys.argv[1], all_obs_keys=["state", "image"])
+print(json.dumps([env, shapes["ac_dim"], {k: list(v) for k, v in shapes["all_shapes"].items()}]))
 """
+
+
+def test_robomimic_knows_what_our_files_hold(python: Path, tmp_path: Path) -> None:
+    path = write_all(tmp_path / "demos.hdf5", MemorySource(spec=writable_spec()), "robomimic")
+    script = ABOUT.replace("env =", MODALITIES + "env =", 1)
+    env, width, shapes = run_peer(python, script, path)
+    assert env == {"env_name": "", "type": 2, "env_type": 2, "env_kwargs": {"control_freq": 10.0}}
+    assert width == 2
+    assert shapes == {"state": [3], "image": [3, 24, 32]}
 
 
 # robomimic writes no demonstrations without a simulator; these are its data sets by its own
@@ -120,7 +136,7 @@ with h5py.File(path, "w", libver="latest") as file:
         demo.attrs["model_file"] = "<mujoco/>"
         total += length
     data.attrs["total"] = total
-    env = {"env_name": "Lift", "env_type": 1, "env_version": "1.4.1",
+    env = {"env_name": "Lift", "type": 1, "env_version": "1.4.1",
            "env_kwargs": {"control_freq": 20, "robots": ["Panda"]}}
     data.attrs["env_args"] = json.dumps(env, indent=4)
 from robomimic.scripts.split_train_val import split_train_val_from_hdf5
