@@ -5,13 +5,16 @@ examples:
   deft view my_store --episodes 8           a training store
   deft view runs/pusht/flow/a --open        training curves, checkpoints, links to evaluations
   deft view my_lerobot --out look.html
+  deft view my_lerobot --rerun look.rrd     whole episodes for the Rerun viewer, instead of a page
+  deft view my_lerobot --rerun spawn        the same in the viewer itself
 
 The page needs no server and no network; pictures are inside it. Without --out it is
-./view-<name>.html, or view.html inside a run.
+./view-<name>.html, or view.html inside a run. --rerun needs the extra `view`.
 """
 
 import argparse
 import shlex
+import sys
 from pathlib import Path
 
 from deft.errors import ConfigError
@@ -22,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="PAGE", help="the .html to write")
     parser.add_argument("--episodes", type=int, default=3, metavar="N", help="shown (default 3)")
     parser.add_argument("--fps", type=float, help="ticks per second, when the recording has none")
+    parser.add_argument("--rerun", metavar="FILE.rrd|spawn", help="for Rerun, instead of a page")
     parser.add_argument("--open", action="store_true", help="open it in the browser")
 
 
@@ -29,6 +33,8 @@ def run(args: argparse.Namespace) -> int:
     if args.episodes < 0:
         raise ConfigError(f"--episodes is {args.episodes}.\nFix: give 0 or more.")
     path = _find(args.path)
+    if args.rerun is not None:
+        return _show_in_rerun(path, args)
     out = Path(args.out) if args.out else None
     command = shlex.join(["deft", "view", args.path])
     if (path / "metrics.jsonl").exists():
@@ -49,6 +55,24 @@ def run(args: argparse.Namespace) -> int:
         import webbrowser
 
         webbrowser.open(out.absolute().as_uri())
+    return 0
+
+
+def _show_in_rerun(path: Path, args: argparse.Namespace) -> int:
+    from deft.cli import view_recording, view_rerun
+
+    if args.out or args.open or (path / "metrics.jsonl").exists():
+        raise ConfigError(
+            "--rerun shows recordings and stores, and makes no page.\n"
+            "Fix: leave --out and --open out, and name a recording or a store."
+        )
+    view_rerun.check_target(args.rerun)
+    source, _ = view_recording.open_source(path, args.fps)
+    numbers = view_recording.choose(source, args.episodes)
+    problems = view_rerun.send(source, numbers, args.rerun)
+    for problem in problems:
+        print(f"{problem.episode}: {problem.effect}: {problem.what}", file=sys.stderr)
+    print(args.rerun)
     return 0
 
 

@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 
 from deft import formats, report, store
+from deft.cli.view_pictures import colour_depth, colour_norms, lay_over
 from deft.errors import ConfigError, DeftError
-from deft.spec import Episode, EpisodeInfo, Feature, Problem, Source, Stats
+from deft.spec import Episode, EpisodeInfo, Feature, Problem, Source, Stats, findings
 
 _FRAMES = 8
 _MAX_TASKS = 40
 _MAX_ELEMENTS = 64
 _MAX_OTHER = 16
 _MAX_PROBLEMS = 200
+_MAX_WORDINGS = 5
 _CONTROL = ("state", "action")
 
 _Series = dict[str, tuple[np.ndarray, np.ndarray]]
@@ -34,16 +36,11 @@ def page(path: Path, command: str, episodes: int, fps: float | None) -> report.P
         FormatError, StoreError: it cannot be opened. An episode that cannot be read is listed
             among the problems instead.
     """
-    source: Source
-    stored: dict[str, Stats] | None = None
-    if store.is_store(path):
-        if fps is not None:
-            raise ConfigError(f"{path} is a store, which has its rate.\nFix: leave --fps out.")
-        opened = store.open(path)
-        source, stored, kind = store.source(opened), opened.stats, "training store"
+    source, stored = open_source(path, fps)
+    if isinstance(source, formats.Recording):
+        kind = f"{source.format} recording"
     else:
-        recording = formats.open(path, fps=fps)
-        source, kind = recording, f"{recording.format} recording"
+        kind = "training store"
     infos = source.episodes
     shown, broken = _read(source, episodes)
     made = report.Page(source.name)
@@ -61,20 +58,38 @@ def page(path: Path, command: str, episodes: int, fps: float | None) -> report.P
         _add_stats(made, source, stored, "the train episodes")
     else:
         _add_stats(made, source, _stats(source, shown), f"the {len(shown)} episodes shown")
+    wordings = {info.id: info.instructions for info in infos}
     for episode in shown:
-        _add_episode(made, episode)
+        _add_episode(made, episode, wordings[episode.id])
     return made
+
+
+def open_source(path: Path, fps: float | None) -> tuple[Source, dict[str, Stats] | None]:
+    """A recording or a store, and the statistics of a store."""
+    if not store.is_store(path):
+        return formats.open(path, fps=fps), None
+    if fps is not None:
+        raise ConfigError(f"{path} is a store, which has its rate.\nFix: leave --fps out.")
+    opened = store.open(path)
+    return store.source(opened), opened.stats
+
+
+def choose(source: Source, count: int) -> list[int]:
+    """Numbers of episodes at even distances."""
+    total = len(source.episodes)
+    chosen = np.unique(np.linspace(0, total - 1, min(count, total)).round().astype(int))
+    return chosen.tolist()
 
 
 def _read(source: Source, count: int) -> tuple[list[Episode], list[Problem]]:
     """Episodes at even distances; those that cannot be read become problems."""
-    total = len(source.episodes)
-    chosen = np.unique(np.linspace(0, total - 1, min(count, total)).round().astype(int))
     episodes: list[Episode] = []
     problems: list[Problem] = []
-    for index in chosen.tolist():
+    for index in choose(source, count):
         try:
-            episodes.append(source.read(index))
+            episode = source.read(index)
+            episodes.append(episode)
+            problems += findings.of_arrays(episode)
         except DeftError as error:
             problems.append(
                 Problem(
@@ -182,7 +197,7 @@ def _elements(feature: Feature) -> list[str]:
     return [""] if feature.size == 1 else [f"[{i}]" for i in range(feature.size)]
 
 
-def _add_episode(made: report.Page, episode: Episode) -> None:
+def _add_episode(made: report.Page, episode: Episode, wordings: Sequence[str]) -> None:
     made.heading(episode.id if episode.id.startswith("episode") else f"Episode {episode.id}")
     facts = [f"{len(episode)} steps"]
     facts += [f"split {episode.split}"] if episode.split else []
@@ -190,24 +205,49 @@ def _add_episode(made: report.Page, episode: Episode) -> None:
     if episode.valid is not None:
         facts.append(f"{int((~episode.valid).sum())} steps not to be learned from")
     made.text(", ".join(facts) + ".")
+    others = [each for each in wordings if each != episode.task]
+    if others:
+        more = f", and {len(others) - _MAX_WORDINGS} more" * (len(others) > _MAX_WORDINGS)
+        made.text(f"Also said: {'; '.join(others[:_MAX_WORDINGS])}{more}.")
     if len(episode) == 0:
         return
     steps = np.unique(np.linspace(0, len(episode) - 1, _FRAMES).round().astype(int)).tolist()
-    for name, frames in episode.frames.items():
+    for name in episode.frames:
         try:
-            pictures = [frames[step] for step in steps]
+            _add_strip(made, episode, episode.spec[name], steps)
         except DeftError as error:
             made.problems(
                 [Problem(episode=episode.id, what=str(error), effect="camera not shown",
                          severity="error")]
             )  # fmt: skip
-            continue
-        made.strip(pictures, [f"step {step}" for step in steps], title=name)
+    for feature in episode.spec.role("feature_map"):
+        if feature.name in episode.arrays and len(feature.shape) == 3:
+            maps = colour_norms(episode.arrays[feature.name][steps])
+            made.strip(maps, _captions(steps), title=f"{feature.name}, norm of every cell")
     for title, series in _panels(episode).items():
         made.curves(title, series, x_label="step", size="small")
     for feature in episode.spec.features:
         if feature.name in episode.arrays and feature.role not in _CONTROL:
             _add_other(made, episode, feature)
+
+
+def _add_strip(made: report.Page, episode: Episode, feature: Feature, steps: list[int]) -> None:
+    """Pictures of one camera; depth in colours, saliency over the first camera."""
+    frames, title = episode.frames[feature.name], feature.name
+    pictures = [frames[step] for step in steps]
+    cameras = episode.spec.role("image")
+    if feature.role == "depth":
+        pictures, low, high = colour_depth(pictures)
+        title += f", red {low:.4g} to blue {high:.4g} {feature.unit}".rstrip()
+    elif feature.role == "saliency" and cameras:
+        below = episode.frames[cameras[0].name]
+        pictures = [lay_over(below[n], each) for n, each in zip(steps, pictures, strict=True)]
+        title += f" over {cameras[0].name}"
+    made.strip(pictures, _captions(steps), title=title)
+
+
+def _captions(steps: list[int]) -> list[str]:
+    return [f"step {step}" for step in steps]
 
 
 def _panels(episode: Episode) -> dict[str, _Series]:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 from deft import store
 from deft.cli.main import main
 from suites.demonstrations import write_store
+from suites.fuzz_rows import write_robotwin
+from suites.views import rich_store
 
 
 class Reader(HTMLParser):
@@ -78,6 +81,43 @@ def test_a_damaged_picture_becomes_a_problem(tmp_path: Path) -> None:
     read = Reader(Path("out/page.html").read_text())
     assert "camera not shown" in read.text
     assert read.pictures == 8
+
+
+def test_depth_saliency_and_feature_maps_are_shown(tmp_path: Path) -> None:
+    rich_store(tmp_path / "rich", (9, 5))
+    assert view("rich", "--episodes", "1", "--out", "page.html") == 0
+    read = Reader(Path("page.html").read_text())
+    assert read.pictures == 4 * 8
+    for piece in ("wrist/depth, red", "mm", "saliency over image", "dinov3, norm of every cell"):
+        assert piece in read.text
+
+
+def test_every_wording_and_what_numbers_show(tmp_path: Path) -> None:
+    task = write_robotwin(tmp_path / "lift")
+    for file in (task / "instructions").iterdir():
+        said = {"seen": ["lift it", *(f"wording {n}" for n in range(8))]}
+        file.write_text(json.dumps(said))
+    assert view("lift", "--out", "page.html", "--episodes", "1") == 0
+    text = Reader(Path("page.html").read_text()).text
+    assert "task: lift it." in text
+    assert "Also said: wording 0; wording 1; wording 2; wording 3; wording 4, and 3 more." in text
+
+
+def test_rerun_must_be_installed_and_asked_for_rightly(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_store(tmp_path / "home", episodes=2)
+    monkeypatch.setitem(sys.modules, "rerun", None)  # as if it were not installed
+    assert view("home", "--rerun", "look.rrd") == 1
+    assert "pip install 'deft-robotics[view]'" in capsys.readouterr().err
+    for words, wanted in (
+        (["--rerun", "look.html"], "end its name in .rrd"),
+        (["--rerun", "spawn", "--open"], "leave --out and --open out"),
+        (["--rerun", "a.rrd", "--out", "b.html"], "leave --out and --open out"),
+    ):
+        assert view("home", *words) == 2
+        assert wanted in capsys.readouterr().err
+    assert [each.name for each in tmp_path.iterdir()] == ["home"]
 
 
 def test_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
