@@ -1,113 +1,353 @@
-"""Turn a recording into a training store: pictures at training size, numbers in flat tables.
+"""Turn recordings into a training store, or into any format that Deft writes.
 
 examples:
   deft convert pusht.zarr data/pusht --fps 10
   deft convert bridge/ data/bridge --image-size 256x256 --workers 8
-  deft convert aloha/ data/aloha --include 'lift_*' --include 'open the drawer'
+  deft convert bridge/ out/ --to bridge_numpy --image-size 128x128 --resize-filter lanczos
+  deft convert lab_a lab_b data/both --map cam_high=image --fps 10    several become one
+  deft convert hf://owner/name@v2.0 data/name --cameras top,wrist
+  deft convert aloha/ data/aloha --include 'lift_*' --exclude 'lift_2*' --option base_action=true
   deft convert data/pusht data/pusht_raw --codec raw          a store is a recording too
-  deft convert bridge/ data/few --episodes 0:10 --dry-run     what would be stored, and stop
+  deft convert bridge/ data/few --episodes 0:10 --dry-run     what would be written, and stop
 
 --image-size is height x width. SRC is looked for here and in $DEFT_DATA_DIR; a DST without a
-folder goes to $DEFT_DATA_DIR when that is set. The same command gives the same bytes, whatever
---workers is and however often it was killed and run again: it goes on where it was.
+folder goes to $DEFT_DATA_DIR when that is set, and one that ends in / is a folder for it. The same
+command gives the same bytes, whatever --workers and --engine are and however often it was killed
+and run again: it goes on where it was. A bad episode is left out and reported at the end: in
+store.json, or in DST.conversion.json for other formats.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import sys
 import time
-from dataclasses import asdict
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deft.errors import ConfigError
+from deft.cli.sources import SALIENCY, add_option
+from deft.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
-    from deft import spec, store
+    from deft import store
+    from deft.cli.conversion import Conversion
+    from deft.cli.sources import SourceRequest
+    from deft.spec import Source
+
+_RESIZE = ("squash", "pad", "crop")
+_FILTERS = ("auto", "area", "linear", "nearest", "lanczos", "cubic")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("src", metavar="SRC", help="a recording, or a store")
-    add("dst", metavar="DST", help="folder of the store to be")
-    add("--to", default="store", choices=["store"], help="what to write")
-    add("--from", dest="format", metavar="FORMAT", help="format of SRC; else recognised")
-    add("--image-size", metavar="HxW", help="height x width of stored pictures; else as in SRC")
-    add("--codec", default="jpeg", choices=["jpeg", "raw"], help="how pictures are kept")
-    add("--quality", type=int, default=90, help="JPEG quality, 1 to 100 (90)")
-    add("--val-fraction", type=float, default=0.1, help="share of episodes held out (0.1)")
-    add("--split-seed", type=int, default=0, help="seed of the split (0)")
-    add("--workers", type=int, help="episodes worked on at a time; else one per core")
-    add("--episodes", metavar="LIST", help="numbers to take, as in 0:10 or 1,2,5; else all")
     add(
-        "--include",
+        "paths", nargs="+", metavar="SRC... DST", help="recordings, stores, hf:// data sets; result"
+    )
+    add(
+        "--to",
+        default="store",
+        metavar="FORMAT",
+        help="store, or a format (`--to list` names them)",
+    )
+    add(
+        "--from", "--format", dest="format", metavar="FORMAT", help="format of SRC; else recognised"
+    )
+    add_option(parser)
+    add_shape(parser.add_argument_group("what the result holds"))
+    add_choice(parser.add_argument_group("which episodes"))
+    add_work(parser.add_argument_group("how the work is done"))
+
+
+def add_shape(group: Any) -> None:
+    add = group.add_argument
+    add("--image-size", metavar="HxW", help="height x width of pictures; else as in SRC")
+    add("--resize", default="squash", choices=_RESIZE, help="what becomes of the aspect ratio")
+    add("--resize-filter", default="auto", choices=_FILTERS, help="interpolation; recorded (auto)")
+    add("--fps", type=float, help="ticks per second: resamples, or says it where SRC does not")
+    add("--changes", metavar="NAMES", help="elements of the action that are changes per step")
+    add("--cameras", metavar="A,B", help="pictures and depth to keep; else all")
+    add("--all-cameras", action="store_true", help="keep every camera where FORMAT holds one else")
+    add(
+        "--map",
         action="append",
         default=[],
-        metavar="PATTERN",
-        help="tasks, folders or episode ids to take; may be given again",
+        metavar="OLD=NEW",
+        help="call feature OLD by the name NEW, leave it out when NEW is empty; may be repeated",
     )
-    add("--fps", type=float, help="ticks per second, when SRC does not say")
+    add("--saliency", choices=SALIENCY, help="where maps of attention come from (auto)")
+    add(
+        "--codec",
+        action="append",
+        default=[],
+        metavar="[CAMERA=]CODEC",
+        help="how a store keeps pictures: jpeg, raw, png or auto; may be given for single cameras",
+    )
+    add("--quality", type=int, help="JPEG quality, 1 to 100 (90)")
+    add(
+        "--write-option",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a setting of the format that is written; may be repeated",
+    )
+
+
+def add_choice(group: Any) -> None:
+    add = group.add_argument
+    add("--episodes", metavar="LIST", help="numbers to take, as in 0:10 or 1,2,5; else all")
+    for name, what in (("include", "to take"), ("exclude", "not to take")):
+        add(
+            f"--{name}",
+            action="append",
+            default=[],
+            metavar="PATTERN",
+            help=f"tasks, folders or episode ids {what}; may be repeated",
+        )
+    add("--val-fraction", type=float, help="share held out where SRC has no split (0.1)")
+    add("--train-proportion", type=float, help="draw a new split, with this share in `train`")
+    add("--split-seed", type=int, default=0, help="seed of the split (0)")
+    add("--depth", type=int, help="accepted from older scripts; the depth of folders is found")
+
+
+def add_work(group: Any) -> None:
+    add = group.add_argument
+    add("--workers", type=int, help="episodes worked on at a time; else one per core")
+    add(
+        "--engine", default="local", choices=["local", "ray"], help="threads here, or a Ray cluster"
+    )
     add("--strict", action="store_true", help="stop at a bad episode instead of leaving it out")
-    add("--overwrite", action="store_true", help="replace a store that is there")
+    add("--overwrite", action="store_true", help="replace what is at DST")
     add("--dry-run", action="store_true", help="say what would be done, and stop")
     add("--json", action="store_true", help="print the report as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
     """Convert, and print what became of it."""
-    from deft import store
-    from deft.cli.ingest import parse_image_size
-    from deft.cli.places import find_data
+    from deft.cli import convert_report, convert_sink
 
-    height, width = parse_image_size(args.image_size) if args.image_size else (None, None)
-    config = store.WriteConfig(
-        image_height=height,
-        image_width=width,
-        codec=args.codec,
-        quality=args.quality,
-        val_fraction=args.val_fraction,
-        split_seed=args.split_seed,
-    )
+    if args.to == "list":
+        return _list_formats()
     workers = args.workers if args.workers is not None else len(os.sched_getaffinity(0))
     if workers < 1:
         raise ConfigError(f"--workers is {workers}.\nFix: give 1 or more.")
-    src, dst = find_data(args.src), destination(args.dst)
-    source = _open(src, args.format, args.fps)
-    episodes = parse_episodes(args.episodes, len(source.episodes)) if args.episodes else None
-    _announce(source, config, dst)
+    if args.fps is not None and not 0 < args.fps < 1e6:
+        raise ConfigError(f"--fps is {args.fps:g}.\nFix: give ticks per second above 0.")
+    if args.depth is not None:
+        print("--depth is not needed: how deep recordings lie is found.", file=sys.stderr)
+    conversion, source = _asked(args)
+    convert_report.announce(conversion, source)
     if args.dry_run:
-        return _dry_run(source, args.include, episodes, as_json=args.json)
+        convert_sink.check_fits(conversion, source)
+        plan = convert_report.plan_of(conversion, source)
+        print(json.dumps(plan, indent=2) if args.json else convert_report.plan_for_people(plan))
+        return 0
     began = time.monotonic()
-    if not args.overwrite and store.is_made_from(dst, source, config, args.include, episodes):
-        store.tidy(dst)
-        print("This store is finished already; there is nothing to do.", file=sys.stderr)
-        report = None
+    if not args.overwrite and convert_sink.is_done(conversion, source):
+        convert_sink.tidy(conversion)
+        print("This is finished already; there is nothing to do.", file=sys.stderr)
+        outcome = None
     else:
-        with _Progress() as progress:
-            report = store.write(
-                dst,
+        Path(conversion.dst).parent.mkdir(parents=True, exist_ok=True)
+        line = convert_report.ProgressLine()
+        with _engine(args.engine, conversion, workers) as engine, line as progress:
+            outcome = convert_sink.convert(
+                conversion,
                 source,
-                config,
-                workers=workers,
-                include=args.include,
-                episodes=episodes,
+                engine,
                 progress=progress.tell,
                 strict=args.strict,
                 overwrite=args.overwrite,
             )
-    summary = _summary(dst, report, time.monotonic() - began)
-    print(json.dumps(summary, indent=2) if args.json else _for_people(summary))
+    summary = convert_report.summary_of(conversion, outcome, time.monotonic() - began)
+    print(json.dumps(summary, indent=2) if args.json else convert_report.for_people(summary))
     return 0
 
 
-def destination(text: str) -> Path:
-    """Where a store goes: as given, but a bare name into $DEFT_DATA_DIR when that is set."""
+@contextlib.contextmanager
+def _engine(name: str, conversion: "Conversion", workers: int) -> "Generator[store.Engine]":
+    from deft import store
+    from deft.cli import convert_sink
+
+    if name == "local":
+        yield store.Threads(workers, convert_sink.FATAL)
+        return
+    with convert_sink.ray_engine(conversion, workers) as engine:
+        yield engine
+
+
+def _asked(args: argparse.Namespace) -> "tuple[Conversion, Source]":
+    """The conversion that the words mean, and its source."""
+    from dataclasses import replace
+
+    from deft.cli.conversion import Conversion
+
+    _check_format(args.to)
+    requests, dst = _sources(args)
+    _check_place(requests, dst)
+    conversion = Conversion(
+        sources=tuple(requests),
+        to=args.to,
+        dst=str(dst),
+        config=_config(args),
+        write_options=_write_options(args),
+        train_proportion=args.train_proportion,
+        include=tuple(args.include),
+        exclude=tuple(args.exclude),
+    )
+    source = conversion.source()
+    if args.episodes:
+        numbers = parse_episodes(args.episodes, len(source.episodes))
+        conversion = replace(conversion, episodes=tuple(numbers))
+    return conversion, source
+
+
+def _sources(args: argparse.Namespace) -> "tuple[list[SourceRequest], Path]":
+    """What is read, and where the result goes."""
+    from deft.cli import places
+    from deft.cli.sources import SourceRequest, default_name, parse_pairs
+
+    texts, dst = (args.paths[:-1], args.paths[-1]) if len(args.paths) > 1 else (args.paths, "")
+    requests: list[SourceRequest] = []
+    for text in texts:
+        path = places.find_data(text)
+        requests.append(
+            SourceRequest(
+                path=str(path),
+                name=default_name(text, path),
+                format=args.format,
+                options=dict(parse_pairs(args.option)),
+                fps=args.fps,
+                changes=None if args.changes is None else _names(args.changes),
+                renames=parse_pairs(args.map, "--map"),
+                cameras=_names(args.cameras or ""),
+                saliency=args.saliency,
+                is_one_of_many=len(texts) > 1,
+            )
+        )
+    return requests, destination(dst, args.to, [request.name for request in requests])
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def destination(text: str, to: str = "store", names: Sequence[str] = ()) -> Path:
+    """Where the result goes.
+
+    As given; a bare name into $DEFT_DATA_DIR when that is set. Inside the given folder when that
+    ends in a slash, and into `<data dir>/stores` (or the format's name) when nothing is given: then
+    under the default name of the one source.
+    """
+    from deft.cli import places
+    from deft.cli.sources import folder_name
+
+    inside = text.endswith("/")
+    if not text or inside:
+        if len(names) != 1:
+            raise ConfigError(
+                f"{len(names)} sources become one result, which needs a name.\n"
+                "Fix: give DST as the last word."
+            )
+        home = Path(text).expanduser() if text else places.data_dir() / _shelf(to)
+        return (home / folder_name(names[0])).absolute()
     path = Path(text).expanduser()
-    home = os.environ.get("DEFT_DATA_DIR")
-    if home and not path.is_absolute() and len(path.parts) == 1 and not text.startswith("."):
-        path = Path(home) / path
+    data = os.environ.get("DEFT_DATA_DIR")
+    if data and not path.is_absolute() and len(path.parts) == 1 and not text.startswith("."):
+        path = Path(data) / path
     return path.resolve()
+
+
+def _shelf(to: str) -> str:
+    return "stores" if to == "store" else to
+
+
+def _check_place(requests: "Sequence[SourceRequest]", dst: Path) -> None:
+    """Refuse to write over, into or around what is read."""
+    for request in requests:
+        path = Path(request.path)
+        if dst == path or dst in path.parents or path in dst.parents:
+            raise ConfigError(
+                f"{dst}: the result and the source {path} lie in each other.\n"
+                "Fix: give a DST elsewhere."
+            )
+
+
+def _config(args: argparse.Namespace) -> "store.WriteConfig":
+    from deft import store
+    from deft.cli.conversion import with_proportion
+    from deft.cli.ingest import parse_image_size
+    from deft.cli.sources import parse_pairs
+
+    for flag in ("codec", "quality", "val_fraction"):
+        if args.to != "store" and getattr(args, flag) not in (None, []):
+            raise ConfigError(
+                f"--{flag.replace('_', '-')} is for stores, and this writes {args.to}.\n"
+                f"Fix: leave it out; --write-option sets what {args.to} knows."
+            )
+    if args.train_proportion is not None and args.val_fraction is not None:
+        raise ConfigError(
+            "--train-proportion and --val-fraction both draw the split.\nFix: give one of them."
+        )
+    height, width = parse_image_size(args.image_size) if args.image_size else (None, None)
+    wholes = [word for word in args.codec if "=" not in word]
+    given: dict[str, Any] = {
+        "codec": wholes[-1] if wholes else None,
+        "codecs": parse_pairs([word for word in args.codec if "=" in word], "--codec"),
+        "quality": args.quality,
+        "val_fraction": args.val_fraction,
+    }
+    config = store.WriteConfig(
+        image_height=height,
+        image_width=width,
+        resize=args.resize,
+        resize_filter=args.resize_filter,
+        split_seed=args.split_seed,
+        **{key: value for key, value in given.items() if value is not None},
+    )
+    if args.train_proportion is None:
+        return config
+    if not 0 < args.train_proportion <= 1:
+        raise ConfigError(
+            f"--train-proportion is {args.train_proportion}.\nFix: give a share above 0, up to 1."
+        )
+    return with_proportion(config, args.train_proportion)
+
+
+def _write_options(args: argparse.Namespace) -> dict[str, Any]:
+    from deft import formats
+    from deft.cli.sources import parse_pairs
+
+    options: dict[str, Any] = dict(parse_pairs(args.write_option, "--write-option"))
+    if args.to == "store":
+        if options:
+            raise ConfigError(
+                "--write-option is for formats, and this writes a store.\nFix: see -h."
+            )
+        return options
+    if args.all_cameras and "all_cameras" in formats.options_to_write(args.to):
+        options.setdefault("all_cameras", True)
+    return options
+
+
+def _check_format(to: str) -> None:
+    from deft import formats
+
+    known = ("store", *formats.WRITABLE)
+    if to not in known:
+        raise ConfigError(
+            f"--to {to}: this is no format that Deft writes. {nearest(to, known)}\n"
+            "Fix: correct it; `deft convert x --to list` names them all."
+        )
+
+
+def _list_formats() -> int:
+    from deft import formats
+
+    for name, about in {"store": "training store of Deft", **formats.WRITABLE}.items():
+        print(f"{name:<16} {about}")
+    return 0
 
 
 def parse_episodes(text: str, count: int) -> list[int]:
@@ -134,173 +374,3 @@ def parse_episodes(text: str, count: int) -> list[int]:
             )
         numbers.update(range(begin, end))
     return sorted(numbers)
-
-
-def _open(path: Path, format_: str | None, fps: float | None) -> "spec.Source":
-    from deft import formats, store
-
-    if format_ is None and store.is_store(path):
-        source = store.source(store.open(path))
-        if fps is not None and source.spec.fps != fps:
-            raise ConfigError(
-                f"{path}: this store has {source.spec.fps:g} ticks per second, --fps says "
-                f"{fps:g}.\nFix: leave --fps out, or convert the recording itself."
-            )
-        return source
-    return formats.open(path, format_, fps)
-
-
-def _announce(source: "spec.Source", config: "store.WriteConfig", dst: Path) -> None:
-    """Say by name what the sizes mean and where the store goes, before any work."""
-    from deft import store
-
-    print(f"{source.name} -> {dst}", file=sys.stderr)
-    for feature in store.stored_spec(source.spec, config).features:
-        note = ""
-        if feature.is_frame:
-            plan = store.plan_frames(source.spec[feature.name], config)
-            if plan.resize:
-                note = f", from {plan.resize.describe()}"
-            note += f", {plan.codec}" + (f" {plan.quality}" if plan.codec == "jpeg" else "")
-            note += f" ({plan.why})" if plan.why else ""
-        print(f"  {feature.name}: {feature.describe()}{note}", file=sys.stderr)
-    if source.spec.fps == 0:
-        print(
-            "  The recording does not say its ticks per second; give --fps if you know.",
-            file=sys.stderr,
-        )
-
-
-def _dry_run(
-    source: "spec.Source",
-    include: list[str],
-    episodes: list[int] | None,
-    *,
-    as_json: bool,
-) -> int:
-    from deft import store
-
-    chosen = store.chosen_episodes(source, include, episodes)
-    steps = sum(source.episodes[n].length for n in chosen)
-    tasks = {source.episodes[n].task for n in chosen}
-    cameras = source.spec.role("image", "depth", "saliency")
-    summary = {
-        "episodes": len(chosen),
-        "steps": steps,
-        "frames": steps * len(cameras),
-        "tasks": len(tasks),
-        "problems": [asdict(problem) for problem in source.problems],
-    }
-    if as_json:
-        print(json.dumps(summary, indent=2))
-        return 0
-    print(
-        f"would store {len(chosen)} of {len(source.episodes)} episodes, {steps} steps, "
-        f"{summary['frames']} pictures, {len(tasks)} tasks"
-    )
-    for each in source.problems:
-        print(f"{each.severity}: {each.episode or 'recording'}: {each.what} ({each.effect})")
-    return 0
-
-
-class _Progress:
-    """Rate and time left on stderr: a bar on a terminal, else a line every ten seconds."""
-
-    def __init__(self) -> None:
-        self._bar: Any = None
-        self._task: Any = None
-        self._stage = ""
-        self._began = self._said = time.monotonic()
-        self._first = 0
-
-    def __enter__(self) -> "_Progress":
-        if sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-            from rich.progress import Progress as Bar
-
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[rate]}"),
-                TimeRemainingColumn(),
-            )
-            self._bar = Bar(*columns, console=Console(stderr=True), transient=True)
-            self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def tell(self, now: "store.Progress") -> None:
-        """Take in one step of `store.write`."""
-        moment = time.monotonic()
-        if now.stage != self._stage:
-            self._stage, self._began, self._first = now.stage, moment, now.done
-            if now.stage == "episodes" and now.done:
-                print(f"going on: {now.done} episodes are there already", file=sys.stderr)
-            if self._bar is not None:
-                if self._task is not None:
-                    self._bar.remove_task(self._task)
-                self._task = self._bar.add_task(now.stage, total=now.total, rate="")
-        seconds = max(moment - self._began, 1e-6)
-        rate = f"{(now.done - self._first) / seconds:.1f} episodes/s"
-        if now.stage == "episodes":
-            rate += f", {now.frames / seconds:.0f} pictures/s"
-            rate += f", {now.size_bytes / seconds / 1e6:.1f} MB/s"
-        if self._bar is not None:
-            self._bar.update(self._task, completed=now.done, rate=rate)
-        elif now.done == now.total or moment - self._said >= 10:
-            self._said = moment
-            done = now.done - self._first
-            left = f", {(now.total - now.done) * seconds / done:.0f} s left" if done else ""
-            print(f"{now.stage}: {now.done}/{now.total}, {rate}{left}", file=sys.stderr, flush=True)
-
-
-def _summary(dst: Path, report: "store.WriteReport | None", seconds: float) -> dict[str, Any]:
-    """The report as plain values; of the store that is there when nothing was done."""
-    from deft import store
-
-    opened = store.open(dst)
-    splits = opened.info["split"]["episodes"]
-    summary: dict[str, Any] = {
-        "path": str(dst),
-        "digest": opened.digest,
-        "episodes": len(opened.episodes),
-        "steps": len(opened),
-        "frames": len(opened) * len(opened.frames),
-        "size_bytes": sum(each["bytes"] for each in opened.info["files"].values()),
-        "kept_as_is": sum(each.get("kept_as_is", 0) for each in opened.info["frames"].values()),
-        "split": splits,
-        "split_from": opened.info["split"]["from"],
-        "left_out": opened.info["left_out"],
-        "problems": opened.info["problems"],
-    }
-    if report is not None:
-        summary["seconds"] = round(seconds, 1)
-        summary["left_out"] = [{"id": id_, "why": why} for id_, why in report.left_out]
-        summary["problems"] = [asdict(problem) for problem in report.problems]
-    return summary
-
-
-def _for_people(summary: dict[str, Any]) -> str:
-    splits = ", ".join(f"{count} {name}" for name, count in summary["split"].items())
-    lines = [
-        f"{summary['episodes']} episodes ({splits}), {summary['steps']} steps, "
-        f"{summary['frames']} pictures, {summary['size_bytes'] / 1e6:.1f} MB"
-        + (f" in {summary['seconds']} s" if "seconds" in summary else "")
-    ]
-    if summary["kept_as_is"]:
-        lines.append(f"{summary['kept_as_is']} pictures keep the JPEG that SRC holds")
-    for each in summary["left_out"]:
-        why = " ".join(each["why"].split())
-        lines.append(f"left out: {each['id']}: {why}")
-    rest = [p for p in summary["problems"] if p["effect"] != "left out"]
-    for each in rest[:20]:
-        where = each["episode"] or "recording"
-        lines.append(f"{each['severity']}: {where}: {each['what']} ({each['effect']})")
-    if len(rest) > 20:
-        lines.append(f"and {len(rest) - 20} more; all are in {summary['path']}/store.json")
-    return "\n".join([*lines, summary["path"]])

@@ -14,7 +14,7 @@ from deft.errors import EXTRAS, ConfigError, DeftError, missing, nearest
 
 COMMANDS = {
     "inspect": "what is in a recording, store, run or bundle",
-    "convert": "turn a recording into a training store",
+    "convert": "turn recordings into a training store or another format",
     "view": "look at episodes, statistics and problems as an HTML page",
     "collect": "record demonstrations of a scripted expert in a simulator",
     "train": "train a policy",

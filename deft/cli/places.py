@@ -19,8 +19,14 @@ def runs_dir() -> Path:
 def find_data(text: str) -> Path:
     """An existing recording or store, absolute: as given, or inside `data_dir()`.
 
-    Raises `ConfigError` naming both places when it is in neither.
+    A data set on the hub, as `hf://owner/name@revision`, is fetched into the hub's cache; nothing
+    else causes a request. Raises `ConfigError` naming both places when it is in neither,
+    `FormatError` when the hub does not give it.
     """
+    if text.startswith("hf://"):
+        from deft import formats
+
+        return formats.hub.fetch(text)
     tried = [Path(text).expanduser(), data_dir() / text]
     for path in tried:
         if path.exists():

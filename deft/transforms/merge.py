@@ -74,14 +74,17 @@ def merged(sources: Sequence[Source]) -> Source:
 def _differences(first: Spec, first_name: str, other: Spec) -> list[str]:
     """In what `other` departs from `first`, both ways, as lines with their repair."""
     lines: list[str] = []
+    renamed: set[str] = set()
     for each in compare(other, first):
         if each.feature == "fps":
             fix = f"bring both to one rate, as in `--fps {first.fps:g}`"
         elif each.feature == "embodiment":
             fix = "keep bodies apart: convert each alone, and mix the stores when training"
         elif each.have == "missing":
-            lacks = [f.name for f in other.role(first[each.feature].role) if f.name not in first]
-            rename = f"`--map {lacks[0]}={each.feature}`, or " if lacks else ""
+            surplus = [f.name for f in other.role(first[each.feature].role) if f.name not in first]
+            free = [name for name in surplus if name not in renamed]
+            renamed.update(free[:1])
+            rename = f"`--map {free[0]}={each.feature}`, or " if free else ""
             fix = f"{rename}leave it out with `--map {each.feature}=`"
         elif each.what == "image size":
             fix = "bring all to one size with `--image-size HEIGHTxWIDTH`"
@@ -92,7 +95,7 @@ def _differences(first: Spec, first_name: str, other: Spec) -> list[str]:
         f"{feature.name}: is not in {first_name} ({feature.describe()}). "
         f"Fix: leave it out with `--map {feature.name}=`, or rename it with --map"
         for feature in other.features
-        if feature.name not in first
+        if feature.name not in first and feature.name not in renamed
     ]
     # A rate that one side does not say cannot be compared, and would be the other's unseen.
     if bool(first.fps) != bool(other.fps):

@@ -152,13 +152,14 @@ def test_every_difference_is_told_with_its_repair() -> None:
     one = source("one")
     features = [replace(f, name="cam") if f.name == "image" else f for f in one.spec.features]
     features[1] = replace(features[1], shape=(48, 64, 3))
+    features.append(replace(features[3], name="spare"))
     other = source("two", spec=Spec(features=tuple(features), fps=5.0, embodiment="franka"))
     first = source("one", spec=replace(one.spec, embodiment="widowx"))
     with pytest.raises(SpecError) as caught:
         transforms.merged([first, other])
     said = str(caught.value)
     assert "5 difference(s)" in said
-    for words in ("--map cam=image", "--image-size", "--fps 10", "franka", "cam: is not in one"):
+    for words in ("--map cam=image", "--image-size", "--fps 10", "franka", "spare: is not in one"):
         assert words in said
     silent = source("three", spec=replace(one.spec, fps=0.0))
     with pytest.raises(SpecError, match="only one of the two says its tick rate"):
