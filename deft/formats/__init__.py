@@ -1,6 +1,7 @@
 """The door to recordings on disk: recognises a format, and reads it episode by episode."""
 
 from deft.formats import hub
+from deft.formats.flax_checkpoint import flatten, read_flax
 from deft.formats.opening import FORMATS, join, locate, open, options_of, recognise  # noqa: A004
 from deft.formats.recording import Recording
 from deft.formats.writers import WRITABLE, options_to_write, write
@@ -12,6 +13,7 @@ __all__ = [
     "DiskError",
     "Recording",
     "Writer",
+    "flatten",
     "hub",
     "is_unfinished",
     "join",
@@ -19,6 +21,7 @@ __all__ = [
     "open",
     "options_of",
     "options_to_write",
+    "read_flax",
     "recognise",
     "tidy",
     "write",

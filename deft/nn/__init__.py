@@ -29,7 +29,7 @@ from deft.nn.normalizer import MODES, Normalizer
 from deft.nn.observe import Encoded, ObsEncoder, ObsEncoderConfig
 from deft.nn.optim import Objective, OptimConfig, lr_factor, parameter_groups
 from deft.nn.pooling import Pool, SpatialEmbeddings, SpatialSoftmax
-from deft.nn.resnet_bridge import BridgeResNet, FiLM
+from deft.nn.resnet_bridge import STAGES, Activation, BridgeResNet, FiLM
 from deft.nn.saliency import SaliencyConfig, predicted_saliency, saliency_loss
 from deft.nn.targets import follow, frozen_copy
 
@@ -37,9 +37,11 @@ __all__ = [
     "GOAL",
     "MLP",
     "MODES",
+    "STAGES",
     "TIMES",
     "ActionHead",
     "ActionHeadConfig",
+    "Activation",
     "Augment",
     "AugmentConfig",
     "BasicBlock",
