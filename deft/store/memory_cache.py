@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import math
 import os
+import random
 import shutil
 import time
 import weakref
@@ -181,23 +182,29 @@ class _InMemory:
 
 
 def _joined(plan: _Plan) -> int:
-    """Create the memory if it is not there, and hold its lock, shared; the lock's descriptor."""
+    """Create the memory if it is not there, and hold its lock, shared; the lock's descriptor.
+
+    Whoever uses it holds the lock shared, for as long; whoever creates or deletes it, alone.
+    """
     path = _lock_of(plan.path)
     while True:
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not _is_same(lock, path):
-                # Whoever left last deleted it meanwhile.
-                os.close(lock)
-                continue
-            if not plan.is_there():
-                _reserve(plan)
             fcntl.flock(lock, fcntl.LOCK_SH)
+            # Whoever left last may have deleted it meanwhile.
+            if _is_same(lock, path):
+                if plan.is_there():
+                    return lock
+                with suppress(BlockingIOError):
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    if not plan.is_there():
+                        _reserve(plan)
         except BaseException:
             _left(lock, plan.path, os.getpid())
             raise
-        return lock
+        # Look again: changing the kind of a lock lets go of it for a moment.
+        os.close(lock)
+        time.sleep(random.uniform(0, 0.02))
 
 
 def _reserve(plan: _Plan) -> None:

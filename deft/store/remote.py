@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from deft.errors import ConfigError, StoreError, need
+from deft.errors import ConfigError, MissingPackageError, StoreError, need
 from deft.store.frames import OpenFile
 from deft.store.reader import Store, is_shard, open_at
 
@@ -119,7 +119,7 @@ class _Place:
         try:
             system, root = fsspec.core.url_to_fs(url.rstrip("/"), **(options or {}))
         except ImportError as error:
-            raise need_package(url, error) from error
+            raise _not_installed(url, error) from error
         except ValueError as error:
             raise StoreError(
                 f"{url}: no address that fsspec knows.\nFound: {error}.\n"
@@ -231,15 +231,22 @@ class ShardCache:
 
     def _fetched(self, path: Path) -> OpenFile:
         with _locked(self._lock_of(path)):
-            if not self._is_there(path):
-                self._make_room(path)
-                self._bring(path)
-            file = OpenFile(path)
-        os.utime(path)
+            file = self._found(path)
+            if file is None:
+                with self._room_for(path):
+                    file = self._bring(path)
+        os.utime(file.descriptor)
         with self._guard:
             self._open[path] = file
             self._touched[path] = time.monotonic()
         return file
+
+    def _found(self, path: Path) -> OpenFile | None:
+        """The shard, if it is there and is not being deleted at this moment."""
+        try:
+            return OpenFile(path) if self._is_there(path) else None
+        except FileNotFoundError:
+            return None
 
     def _touch(self, path: Path, file: OpenFile) -> None:
         now = time.monotonic()
@@ -247,31 +254,46 @@ class ShardCache:
             self._touched[path] = now
             os.utime(file.descriptor)
 
-    def _make_room(self, path: Path) -> None:
-        """Delete the least recently read shards of any store until one more fits."""
+    @contextmanager
+    def _room_for(self, path: Path) -> Iterator[None]:
+        """Hold room for one more shard, deleting the least recently read ones of any store."""
         wanted = int(self._files[self._name(path)]["bytes"])
         root = self._folder.parent
-        with _locked(root / ".room"):
-            there: list[tuple[int, int, Path]] = []
-            for shard in root.glob("*/**/*.bin"):
-                with suppress(FileNotFoundError):
-                    found = shard.stat()
-                    there.append((found.st_mtime_ns, found.st_size, shard))
-            # What others are fetching at this moment counts too.
-            for partial in root.glob("*/**/.*.part-*"):
-                with suppress(FileNotFoundError):
-                    wanted += partial.stat().st_size
-            total = sum(size for _, size, _ in there)
-            for _, size, shard in sorted(there):
-                if total + wanted <= self.max_bytes:
+        mark = path.with_name(f"{_beside(path).name}.wanted")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            with _locked(root / ".room"):
+                coming = sum(_size(each) for each in root.glob("*/**/.*.wanted"))
+                if not coming or coming + wanted <= self.max_bytes:
+                    self._delete_down_to(self.max_bytes - coming - wanted)
+                    with mark.open("wb") as file:
+                        file.truncate(wanted)  # says how much, and takes none of it
                     break
-                shard.unlink(missing_ok=True)
-                total -= size
-                with self._guard:
-                    self._open.pop(shard, None)
-                    self._touched.pop(shard, None)
+            # What others fetch fills the cache by itself; they will soon be done, or dead.
+            time.sleep(0.01)
+            _sweep(root)
+        try:
+            yield
+        finally:
+            mark.unlink(missing_ok=True)
 
-    def _bring(self, path: Path) -> None:
+    def _delete_down_to(self, limit: int) -> None:
+        there: list[tuple[int, int, Path]] = []
+        for shard in self._folder.parent.glob("*/**/*.bin"):
+            with suppress(FileNotFoundError):
+                found = shard.stat()
+                there.append((found.st_mtime_ns, found.st_size, shard))
+        total = sum(size for _, size, _ in there)
+        for _, size, shard in sorted(there):
+            if total <= limit:
+                break
+            shard.unlink(missing_ok=True)
+            total -= size
+            with self._guard:
+                self._open.pop(shard, None)
+                self._touched.pop(shard, None)
+
+    def _bring(self, path: Path) -> OpenFile:
         """Fetch one file beside its place, check it, make it durable, move it there."""
         name = self._name(path)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -288,7 +310,10 @@ class ShardCache:
                     f"Found: sha256 {found[:12]}…, wanted {wanted[:12]}….\n"
                     "Fix: copy the store there again."
                 )
+            # Opened first: once it is in its place, another may delete it to make room.
+            opened = OpenFile(beside)
             beside.replace(path)
+            return opened
         except OSError as error:
             raise StoreError(
                 f"{path}: the cache cannot be written.\nFound: {error}.\n"
@@ -311,20 +336,25 @@ class ShardCache:
         return path.parent / f".lock-{path.name}"
 
 
-def need_package(url: str, error: ImportError) -> Exception:
+def _not_installed(url: str, error: ImportError) -> MissingPackageError:
     """The error that says what an address needs installed."""
-    from deft.errors import missing
-
-    scheme = url.split("://")[0]
     packages = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs"}
-    found = missing(packages.get(scheme, scheme), "remote", error)
-    if scheme in packages:
-        found.args = (f"{found.args[0].rsplit('Fix:', 1)[0]}Fix: pip install {packages[scheme]}.",)
-    return found
+    package = packages.get(url.split("://")[0], "'deft-robotics[remote]'")
+    return MissingPackageError(
+        f"{url}: what reads such addresses is not installed.\n"
+        f"Found: {error}.\nFix: pip install {package}."
+    )
 
 
 def _beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.part-{os.getpid()}-{threading.get_ident()}")
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _sweep(folder: Path) -> None:

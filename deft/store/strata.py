@@ -22,8 +22,8 @@ class Strata:
 
     Places are taken in blocks; each holds what the weights promise up to that point, to the
     nearest whole sample, in a random order. So a stratum's share is exact in the long run and
-    nearly so in a batch, and its n-th sample is known without counting. Within a stratum every
-    sample comes once before any comes again.
+    nearly so in a batch, and its n-th sample is known without counting. A stratum's samples come
+    in rounds of all of them, each once; rounds overlap by less than a block.
 
     Args:
         first: int64 `G`, position of the first sample of each group.
