@@ -123,7 +123,7 @@ def test_relabelled_motion_does_not_depend_on_the_shift(tmp_path: Path) -> None:
         recording = formats.open(tmp_path, options={"latency_shift": shift})
         changed = transforms.apply(chain, recording.read(0))
         found[shift] = changed.arrays["action"][changed.valid]
-    motion = np.diff(np.float32(state)[:, :6], axis=0)
+    motion = np.diff(state.astype(np.float32)[:, :6], axis=0)
     np.testing.assert_allclose(found[False][:, :6], motion, atol=1e-6)
     np.testing.assert_allclose(found[True][:, :6], motion[1:], atol=1e-6)
     assert found[False][:, 6].tolist() == [1, 0, 0, 0, 0, 1]
@@ -190,7 +190,7 @@ def test_actions_without_dictionaries_and_7_numbers(tmp_path: Path) -> None:
     write_one(tmp_path, actions=actions, changes={"full_state": list(state)})
     recording = formats.open(tmp_path)
     episode = recording.read(0)
-    np.testing.assert_array_equal(episode.arrays["action"][:4], np.float32(actions))
+    np.testing.assert_array_equal(episode.arrays["action"][:4], np.array(actions, np.float32))
     assert recording.spec["action"].names[0] == "dx"
     assert recording.spec["state"].names[-1] == "gripper"
     assert recording.spec["state"].frame == "base"
