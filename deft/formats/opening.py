@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from deft.errors import FormatError, ShapeError, SpecError, nearest
+from deft.errors import DeftError, FormatError, MissingPackageError, nearest
 from deft.formats import (
     aloha,
     bridge_numpy,
@@ -173,7 +173,11 @@ def open(  # noqa: A001
     given = () if adapter.options is NoOptions else (settings,)
     try:
         recording = adapter.open(path, fps or 0.0, *given)
-    except (SpecError, ShapeError) as error:  # what the files declare is no contract
+    except MissingPackageError:
+        raise
+    except DeftError as error:  # such as a declared feature that is none
+        if path.name in str(error):
+            raise
         raise FormatError(f"{path}: {error}") from error
     if fps and recording.spec.fps != fps:
         raise FormatError(

@@ -124,7 +124,14 @@ def _scan(shards: Iterable[_Shard]) -> tuple[list[tuple[_Shard, RecordPlace]], l
     """Where every record lies; a shard that is cut short keeps those before the damage."""
     places: list[tuple[_Shard, RecordPlace]] = []
     problems: list[Problem] = []
+    first: dict[tuple[str, int], _Shard] = {}
     for shard in shards:
+        twin = first.setdefault((shard.split, shard.number), shard)
+        if twin is not shard:
+            name = f"{shard.split}-{shard.number:05d}"
+            what = f"{shard.path.name} is the same shard as {twin.path.name}"
+            problems.append(Problem(episode=name, what=what, effect="left out", severity="error"))
+            continue
         found, damage = scan_sound_records(shard.path)
         places += [(shard, place) for place in found]
         if damage is not None:

@@ -265,6 +265,18 @@ def test_a_shard_that_is_cut_short_is_used_up_to_there(tmp_path: Path) -> None:
         formats.open(path)
 
 
+def test_a_shard_that_is_there_twice_counts_once(tmp_path: Path) -> None:
+    path = write_rlds(tmp_path / "demo", {"train": [rlds_values(0, 4)]})
+    (shard,) = path.glob("*.tfrecord*")
+    shard.with_name(f"x{shard.name}").write_bytes(shard.read_bytes())
+    recording = formats.open(path)
+    assert [info.id for info in recording.episodes] == ["train-00000-00000"]
+    (found,) = [each for each in recording.problems if each.severity == "error"]
+    assert found.episode == "train-00000"
+    assert found.what == f"x{shard.name} is the same shard as {shard.name}"
+    assert found.effect == "left out"
+
+
 @pytest.mark.parametrize(
     ("features", "message"),
     [
