@@ -2,6 +2,10 @@
 
 import json
 import os
+import random
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -302,3 +306,43 @@ def test_damage_in_a_part_is_named(tmp_path: Path) -> None:
     os.truncate(shard, len(data) - 1)
     with pytest.raises(StoreError, match=r"parts/00001(.|\n)*wrong size"):
         store.open(path)
+
+
+SCRIPT = """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+from deft import store
+from suites.memory_source import MemorySource
+def slow(number, episode):
+    time.sleep(0.01)
+    return episode
+store.append(sys.argv[2], MemorySource([6] * 24, change=slow), workers=2)
+"""
+
+
+@pytest.mark.slow
+def test_kill_9_at_any_moment_ends_in_equal_bytes(tmp_path: Path) -> None:
+    def run(target: Path, kill_after_s: float | None = None) -> None:
+        tests = str(Path(__file__).parents[1])
+        process = subprocess.Popen([sys.executable, "-c", SCRIPT, tests, str(target)])
+        try:
+            assert process.wait(kill_after_s) == 0
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    first = MemorySource([6] * 4)
+    store.write(tmp_path / "whole", first, CONFIG_PLAIN)
+    began = time.monotonic()
+    run(tmp_path / "whole")
+    took = time.monotonic() - began
+    moments = random.Random(0)
+    for number in range(6):
+        path = tmp_path / f"s{number}"
+        store.write(path, first, CONFIG_PLAIN)
+        for _ in range(3):
+            run(path, moments.uniform(0.4, 1.0) * took)
+            assert len(store.open(path).episodes) in (4, 24)
+        run(path)
+        assert files(path) == files(tmp_path / "whole")
+        assert not path.with_name(path.name + ".partial").exists()

@@ -10,7 +10,7 @@ import pytest
 
 from deft import store
 from deft.errors import DeftError, ShapeError, SpecError, StoreError
-from deft.spec import Episode
+from deft.spec import Episode, Feature, Spec
 from deft.store.staging import staged_path
 from suites.memory_source import DrawnFrames, MemorySource, tiny_spec, with_array, with_frames
 
@@ -61,6 +61,35 @@ def test_what_goes_in_comes_out(tmp_path: Path) -> None:
     assert (depth == source.read(2).frames["wrist/depth"][1]).all()
     assert opened.info["finished"] is True
     assert opened.info["provenance"]["source"] == "memory"
+
+
+def test_tables_keep_their_types(tmp_path: Path) -> None:
+    """Nanoseconds since 1970 are beyond what float64 counts; feature maps are half floats."""
+    spec = Spec(
+        features=(
+            Feature(name="stamp_ns", role="other", shape=(), dtype="int64", unit="ns"),
+            Feature(name="map", role="feature_map", shape=(2, 3, 4), dtype="float16"),
+            Feature(name="touches", role="state", shape=(2,), dtype="bool"),
+            Feature(name="action", role="action", shape=(2,), dtype="float64"),
+        ),
+        fps=10,
+    )
+    rng = np.random.default_rng(0)
+    arrays = {
+        "stamp_ns": 1_795_000_000_123_456_789 + np.arange(20, dtype=np.int64) * 33_333_333,
+        "map": rng.normal(size=(20, 2, 3, 4)).astype(np.float16),
+        "touches": rng.random((20, 2)) < 0.5,
+        "action": rng.normal(size=(20, 2)),
+    }
+    with store.Writer(tmp_path / "s", spec, CONFIG, {}) as open_:
+        open_.add(Episode(spec=spec, id="a", arrays=arrays))
+        open_.finish(["a"])
+    tables = store.open(tmp_path / "s").tables
+    for name in ("stamp_ns", "map", "touches"):
+        assert tables[name].dtype == arrays[name].dtype
+        assert (tables[name] == arrays[name]).all()
+    assert tables["action"].dtype == np.float32
+    assert (tables["action"] == arrays["action"].astype(np.float32)).all()
 
 
 def test_resuming_ends_in_equal_bytes(tmp_path: Path) -> None:
