@@ -159,6 +159,7 @@ class _Look:
 
     def __init__(self, layout: Layout, manifest: Manifest, tables: Tables) -> None:
         self._layout, self._manifest, self._tables = layout, manifest, tables
+        self._texts = frozenset(manifest.tasks.values())
         # In v3 thousands of episodes share a video.
         self._video: Callable[[Path], str] = lru_cache(1 << 16)(whats_wrong_outside)
 
@@ -208,8 +209,8 @@ class _Look:
             )
 
     def _task(self, entry: Entry) -> tuple[str, list[tuple[str, str]]]:
-        """The instruction; where the manifest names none or several, the one of the first step."""
-        if len(entry.tasks) == 1:
+        """The instruction; where the manifest leaves a doubt, the one of the first step."""
+        if len(entry.tasks) == 1 and entry.tasks[0] in self._texts:
             return entry.tasks[0], []
         column = self._tables.columns(entry.place, ["task_index"])["task_index"]
         where = f"{entry.place.table}, 'task_index'"

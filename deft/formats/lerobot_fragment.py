@@ -7,7 +7,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from deft.errors import FormatError, ShapeError
@@ -149,11 +148,12 @@ def open_table(path: Path, schema: Any, columns: Sequence[Column]) -> Any:
     import pyarrow.parquet
 
     pictures = {each.key for each in columns if each.kind == "image"}
+    named: Any = [name for name in schema.names if name not in pictures]
     return pyarrow.parquet.ParquetWriter(
         path,
         schema,
         compression="snappy",
-        use_dictionary=[name for name in schema.names if name not in pictures],
+        use_dictionary=named,
         write_page_checksum=True,
     )
 
@@ -192,6 +192,8 @@ def _write_table(
 
 
 def _encoded(episode: Episode, feature: Feature, counts: PictureCounts) -> Iterator[bytes]:
+    import cv2
+
     for picture in _pictures(episode, feature, counts):
         if feature.channels == 3:
             picture = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)

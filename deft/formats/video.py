@@ -129,7 +129,8 @@ class VideoFrames:
             frame = self._cursor.frame(step)
             if frame is None:
                 raise self._short(self._cursor.length)
-            return self._pictures()(frame, step)
+            with _decoding(self._path):
+                return self._pictures()(frame, step)
 
     def _pictures(self) -> Callable[[Any, int], np.ndarray]:
         """Turns frames into pictures; one for each pass, since it keeps a scaler ready."""
@@ -147,8 +148,7 @@ class VideoFrames:
                     f"{self._width}.\nFound: height {frame.height}, width {frame.width}.\n"
                     "Fix: correct the size in meta/info.json, or encode the video again."
                 )
-            with _decoding(self._path):
-                return convert(frame)
+            return convert(frame)
 
         return picture
 

@@ -191,7 +191,7 @@ def test_instructions_come_from_the_table_where_the_manifest_leaves_doubt(robot:
     rewrite(robot, 1, 6, task_index=np.full(6, 7))
     told(robot, list(TASKS), [], ["something else"])
     recording = formats.open(robot)
-    assert [info.task for info in recording.episodes] == [TASKS[1], "", "something else"]
+    assert [info.task for info in recording.episodes] == [TASKS[1], "", TASKS[0]]
     found = [(each.episode[-1:], each.what) for each in recording.problems]
     assert ("0", "has 2 instructions") in found
     assert ("1", "task_index 7 is not in meta/tasks.jsonl") in found
