@@ -12,15 +12,22 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from deft import bundle
+from deft import bundle, formats
+from deft.spec import Episode, Feature, Spec
 from deft.train import checkpoint
 from suites.demonstrations import write_store
+from suites.formats import same
 
 FEW = 2
 MANY = 10
+CONVERSIONS = 30
+
+EPISODES_ALIKE = formats.WRITABLE.keys() - {"bridge_tfrecord"}
+"""Formats that promise equal episodes, where bytes may differ."""
 
 
 def deft(*words: str, kill_after_s: float | None = None) -> bool:
@@ -53,12 +60,9 @@ def killed_once(words: list[str], again: list[str], moment_s: float) -> None:
     deft(*again)
 
 
-def files(folder: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
+def files(path: Path) -> dict[str, bytes]:
+    found = [path, *sorted(path.rglob("*"))]
+    return {str(each.relative_to(path)): each.read_bytes() for each in found if each.is_file()}
 
 
 @pytest.fixture(scope="module")
@@ -66,11 +70,58 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_store(tmp_path_factory.mktemp("kill") / "home", episodes=40, length=60)
 
 
-@pytest.mark.parametrize("kills", [FEW, pytest.param(MANY, marks=pytest.mark.slow)])
-def test_convert_ends_with_the_same_bytes(recording: Path, tmp_path: Path, kills: int) -> None:
+@pytest.fixture(scope="module")
+def features(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Feature maps, for the one format that holds nothing else."""
+    maps = Feature(name="features", role="feature_map", shape=(8, 8, 32), dtype="float16")
+    contract = Spec(features=(maps,), fps=10.0)
+    path = tmp_path_factory.mktemp("features") / "home"
+    ids = [f"episode-{number:03d}" for number in range(40)]
+    with formats.write(path, "feature_zarr", contract) as writer:
+        for number, id_ in enumerate(ids):
+            drawn = np.random.default_rng(number).normal(size=(60, *maps.shape))
+            arrays = {"features": drawn.astype(np.float16)}
+            writer.add(Episode(spec=contract, id=id_, arrays=arrays))
+        return writer.finish(ids)
+
+
+@pytest.mark.timeout(3000)
+@pytest.mark.parametrize("kills", [FEW, pytest.param(CONVERSIONS, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("to", ["store", "bridge_tfrecord"])
+def test_convert_ends_with_the_same_bytes(
+    recording: Path, tmp_path: Path, to: str, kills: int
+) -> None:
+    kill_conversions(recording, tmp_path, to, kills)
+    for number in range(kills):
+        assert files(tmp_path / f"killed-{number}") == files(tmp_path / "whole")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+@pytest.mark.parametrize("to", sorted(EPISODES_ALIKE))
+def test_convert_ends_with_the_same_episodes(
+    recording: Path, features: Path, tmp_path: Path, to: str
+) -> None:
+    source = features if to == "feature_zarr" else recording
+    kill_conversions(source, tmp_path, to, CONVERSIONS)
+    whole = formats.open(tmp_path / "whole")
+    wanted = [whole.read(number) for number in range(len(whole.episodes))]
+    for number in range(CONVERSIONS):
+        if files(tmp_path / f"killed-{number}") == files(tmp_path / "whole"):
+            continue
+        found = formats.open(tmp_path / f"killed-{number}")
+        assert found.problems == whole.problems
+        assert list(found.episodes) == list(whole.episodes)
+        assert all(same(found.read(n), each) for n, each in enumerate(wanted))
+
+
+def kill_conversions(recording: Path, folder: Path, to: str, kills: int) -> None:
+    """Convert once in peace, and `kills` times with a kill at a random moment and a second call."""
+
     def command(target: str) -> list[str]:
-        sizes = ["--image-size", "96x128", "--workers", "2"]
-        return ["convert", str(recording), str(tmp_path / target), "--to", "store", *sizes]
+        sizes = [] if to == "feature_zarr" else ["--image-size", "96x128"]
+        words = ["--to", to, "--workers", "2", *sizes]
+        return ["convert", str(recording), str(folder / target), *words]
 
     began = time.monotonic()
     deft(*command("whole"))
@@ -79,8 +130,10 @@ def test_convert_ends_with_the_same_bytes(recording: Path, tmp_path: Path, kills
     for number in range(kills):
         words = command(f"killed-{number}")
         killed_once(words, words, moments.uniform(0.2, 1.0) * took)
-        assert files(tmp_path / f"killed-{number}") == files(tmp_path / "whole")
-        assert not list(tmp_path.glob("*.partial"))
+        reports = [(folder / f"{name}.conversion.json") for name in ("whole", f"killed-{number}")]
+        if to != "store":
+            assert reports[0].read_bytes() == reports[1].read_bytes()
+    assert not list(folder.glob("*.partial"))
 
 
 @pytest.mark.parametrize("kills", [FEW, pytest.param(MANY, marks=pytest.mark.slow)])
