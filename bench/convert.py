@@ -166,6 +166,8 @@ def run(name: str, command: list[str], tree: Path, out: Path, workers: int) -> R
     shutil.rmtree(out)
     cpu = after.children_user + after.children_system
     cpu -= before.children_user + before.children_system
+    load = os.getloadavg()[0]
+    print(f"  {cpu / pictures * 1e3:.2f} CPU ms per picture, load {load:.1f}", file=sys.stderr)
     return Result(name, workers, episodes, pictures, wall, cpu, peak)
 
 
