@@ -33,6 +33,10 @@ class Conversion:
     """Of the store; sizes and the split's seed also of other formats."""
     write_options: dict[str, Any]
     """Settings of the format that is written."""
+    append: bool = False
+    """Add to the store that is there; `config` is its own."""
+    id_prefix: str = ""
+    """Put before the id of every episode that is added."""
     train_proportion: float | None = None
     """Share that goes to `train` in a new split; null keeps the source's."""
     include: tuple[str, ...] = ()
@@ -64,6 +68,8 @@ class Conversion:
         if self.config.image_height and (not self.is_store or _sizes_differ(parts)):
             parts = [self._resized(each) for each in parts]
         source = transforms.merged(parts)
+        if self.id_prefix:
+            source = store.renamed(source, self.id_prefix)
         if self.train_proportion is None:
             return source
         ids = [info.id for info in source.episodes]

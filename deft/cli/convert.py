@@ -9,6 +9,7 @@ examples:
   deft convert aloha/ data/aloha --include 'lift_*' --exclude 'lift_2*' --option base_action=true
   deft convert data/pusht data/pusht_raw --codec raw          a store is a recording too
   deft convert bridge/ data/few --episodes 0:10 --dry-run     what would be written, and stop
+  deft convert new_day/ data/lab --append --id-prefix tuesday/     a store that grows
 
 --image-size is height x width. SRC is looked for here and in $DEFT_DATA_DIR; a DST without a
 folder goes to $DEFT_DATA_DIR when that is set, and one that ends in / is a folder for it. The same
@@ -119,6 +120,8 @@ def add_work(group: Any) -> None:
     )
     add("--strict", action="store_true", help="stop at a bad episode instead of leaving it out")
     add("--overwrite", action="store_true", help="replace what is at DST")
+    add("--append", action="store_true", help="add to the store at DST what it does not have yet")
+    add("--id-prefix", default="", metavar="TEXT", help="with --append, before each episode's id")
     add("--dry-run", action="store_true", help="say what would be done, and stop")
     add("--json", action="store_true", help="print the report as JSON")
 
@@ -144,7 +147,7 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(plan, indent=2) if args.json else convert_report.plan_for_people(plan))
         return 0
     began = time.monotonic()
-    if not args.overwrite and convert_sink.is_done(conversion, source):
+    if not (args.overwrite or args.append) and convert_sink.is_done(conversion, source):
         convert_sink.tidy(conversion)
         print("This is finished already; there is nothing to do.", file=sys.stderr)
         outcome = None
@@ -190,7 +193,9 @@ def _asked(args: argparse.Namespace) -> "tuple[Conversion, Source]":
         sources=tuple(requests),
         to=args.to,
         dst=str(dst),
-        config=_config(args),
+        config=_config_of_store(args, dst) if args.append else _config(args),
+        append=args.append,
+        id_prefix=args.id_prefix,
         write_options=_write_options(args),
         train_proportion=args.train_proportion,
         include=tuple(args.include),
@@ -274,12 +279,37 @@ def _check_place(requests: "Sequence[SourceRequest]", dst: Path) -> None:
             )
 
 
+def _config_of_store(args: argparse.Namespace, dst: Path) -> "store.WriteConfig":
+    """How the store keeps its episodes, for those that join them."""
+    from deft import store
+
+    given = {
+        "image_size": args.image_size,
+        "codec": args.codec,
+        "quality": args.quality,
+        "val_fraction": args.val_fraction,
+        "train_proportion": args.train_proportion,
+        "overwrite": args.overwrite,
+    }
+    for flag, value in given.items():
+        if value:
+            raise ConfigError(
+                f"--append keeps to the store's own settings, so --{flag.replace('_', '-')} has no "
+                "meaning.\nFix: leave it out."
+            )
+    if args.to != "store":
+        raise ConfigError(f"--append adds to stores, not to {args.to}.\nFix: leave --to out.")
+    return store.config_of(store.open(dst))
+
+
 def _config(args: argparse.Namespace) -> "store.WriteConfig":
     from deft import store
     from deft.cli.conversion import with_proportion
     from deft.cli.ingest import parse_image_size
     from deft.cli.sources import parse_pairs
 
+    if args.id_prefix:
+        raise ConfigError("--id-prefix is for --append.\nFix: leave it out, or give both.")
     for flag in ("codec", "quality", "val_fraction"):
         if args.to != "store" and getattr(args, flag) not in (None, []):
             raise ConfigError(

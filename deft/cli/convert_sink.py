@@ -5,7 +5,7 @@ import hashlib
 import json
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -100,10 +100,14 @@ def convert(
         DeftError: the recording cannot be read on, or the result cannot be written.
     """
     if conversion.is_store:
-        report = store.write(
-            conversion.dst,
-            source,
-            conversion.config,
+        write = (
+            partial(store.append, conversion.dst, source)
+            if conversion.append
+            else partial(
+                store.write, conversion.dst, source, conversion.config, overwrite=overwrite
+            )
+        )
+        report = write(
             engine=engine,
             include=conversion.include,
             exclude=conversion.exclude,
@@ -111,7 +115,6 @@ def convert(
             origin=conversion.origin(),
             progress=progress,
             strict=strict,
-            overwrite=overwrite,
         )
         return Outcome(
             path=report.path,

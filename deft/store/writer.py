@@ -183,7 +183,7 @@ class Writer:
 
         Args:
             order: every id, added or left out, in the order of the store.
-            problems: findings to keep with it.
+            problems: findings to keep with it, besides those made as episodes were encoded.
             progress: told the number of episodes packed, after each.
 
         Raises:
@@ -198,6 +198,7 @@ class Writer:
             packed.mkdir()
             packer = Packer(self._waiting, packed, self.spec, self._plans, self._config, self._base)
             found = packer.pack(kept, progress)
+            problems = [*problems, *(each for each in packer.findings if each not in problems)]
             left_out = {id_: self._left_out[id_] for id_ in order if id_ in self._left_out}
             if self._base is None:
                 info = begun(self._plan, self.spec, found, left_out, problems)
@@ -251,7 +252,8 @@ class Writer:
         if not self._overwrite:
             raise StoreError(
                 f"{self.path}: a finished store is there already.\n"
-                "Fix: use it, give another path, or replace it with `--overwrite`."
+                "Fix: use it, give another path, add to it with `--append`, or replace it with "
+                "`--overwrite`."
             )
 
     def _refuse_changed(self, base: Base) -> None:

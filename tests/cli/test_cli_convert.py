@@ -55,6 +55,35 @@ def test_the_same_words_again_do_nothing(
     assert main([*words, "--quality", "70", "--overwrite"]) == 0
 
 
+def test_a_store_grows(recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = str(tmp_path / "out")
+    words = ["convert", str(recording), out]
+    assert main([*words, "--episodes", "0:4", "--image-size", "16x16", "--codec", "png"]) == 0
+    assert main([*words, "--append"]) == 0
+    assert "6 episodes" in capsys.readouterr().out
+    assert main([*words, "--append", "--id-prefix", "again/", "--episodes", "2"]) == 0
+    assert "7 episodes" in capsys.readouterr().out
+    opened = store.open(out)
+    assert opened.episodes.ids[6] == "again/episode-002"
+    assert [part["episodes"] for part in opened.info["parts"]] == [4, 2, 1]
+    assert opened.info["frames"]["image"]["codec"] == "png"
+    assert opened.spec["image"].shape == (16, 16, 3)
+    assert store.check(opened) == []
+    before = (tmp_path / "out/store.json").read_bytes()
+    assert main([*words, "--append"]) == 0
+    assert (tmp_path / "out/store.json").read_bytes() == before
+    for extra, said in (
+        (["--append", "--codec", "raw"], "store's own settings, so --codec"),
+        (["--append", "--overwrite"], "so --overwrite"),
+        (["--append", "--to", "bridge_numpy"], "adds to stores"),
+        (["--id-prefix", "x/"], "is for --append"),
+    ):
+        assert main([*words, *extra]) == 2
+        assert said in capsys.readouterr().err
+    assert main(["convert", str(recording), str(tmp_path / "no"), "--append"]) == 1
+    assert "no store" in capsys.readouterr().err
+
+
 def test_a_choice_of_episodes_as_json(
     recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
