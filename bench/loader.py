@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -177,18 +177,31 @@ def spent(work: Callable[[], int]) -> Cost:
 
 
 class Running:
-    """The store's own loader, warm: its ring has been through once, and is full."""
+    """The store's own loader, warm: it has been through its ring and all samples, and is full."""
 
-    def __init__(self, opened: store.Store, threads: int, augment: str = "none") -> None:
+    def __init__(
+        self,
+        opened: store.Store,
+        threads: int,
+        augment: str = "none",
+        cache: Literal["off", "memory"] = "off",
+    ) -> None:
         windows = store.Windows(opened, HORIZONS, split="train")
         sampler = store.Sampler(len(windows), BATCH, seed=0)
         names = [feature.name for feature in opened.spec.features if feature.role != "action"]
         config = spec.from_plain(nn.AugmentConfig, recipes.augment(augment))
         vary = None if config.is_off else ThreadAugment(config, opened.spec.features, seed=0)
+        kept = store.keep_pictures(opened, names, cache)
         self.loader = store.Loader(
-            opened, windows, sampler, observations=names, threads=threads, vary=vary
+            opened,
+            windows,
+            sampler,
+            observations=names,
+            pictures=kept.pictures,
+            threads=threads,
+            vary=vary,
         )
-        self.take(2 * PREFETCH + 2)
+        self.take(2 * PREFETCH + 2 + len(windows) // BATCH)
 
     def take(self, batches: int) -> int:
         """Consume batches, then wait until as many have been made anew."""
@@ -379,7 +392,8 @@ class LeRobot:
 
     def _run(self, job: dict[str, str | int], batches: int) -> Cost:
         size = int(job.get("batch", BATCH))
-        count = batches * BATCH // size
+        # Enough that the few batches its workers hold ready do not count.
+        count = max(batches, 10) * BATCH // size
         if job["storage"] == "image":
             count = -(-count // 8)
         whole = {"backend": "torchcodec", **job, "batch": size, "batches": count}
@@ -423,6 +437,11 @@ def works_of(layout: Layout, folder: Path, batches: int) -> dict[str, Callable[[
         for threads in (1, 2):
             name = f"{codec}: store.Loader, {threads} thread{'s' * (threads > 1)}"
             found[name] = partial(Running(opened, threads).take, many)
+        if codec == "jpeg":
+            # What training does by itself when they fit; decoded on the first pass only.
+            found["jpeg: store.Loader, 2 threads, kept in memory"] = partial(
+                Running(opened, 2, cache="memory").take, 16 * batches
+            )
         found[f"{codec}: store.Loader, 2 threads, augment=bridge"] = partial(
             Running(opened, 2, "bridge").take, batches
         )
