@@ -22,6 +22,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deft.cli.sources import add_option, parse_pairs
 from deft.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--check", action="store_true", help="decode everything that can be")
     parser.add_argument("--actions", action="store_true", help="only tasks by action width")
     parser.add_argument("--format", help="name of the recording's format, when it is not found")
+    add_option(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -45,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     if args.format is None and _is_policy(args.path):
         report = _policy(args.path, check=args.check)
     else:
-        report = _data(args.path, args.format, check=args.check)
+        report = _data(args.path, args.format, parse_pairs(args.option), check=args.check)
     report["seconds"] = round(time.perf_counter() - began, 3)
     if args.json:
         print(json.dumps(report))
@@ -92,12 +94,18 @@ def _policy(text: str, *, check: bool) -> dict[str, Any]:
     return report
 
 
-def _data(text: str, format: str | None, *, check: bool) -> dict[str, Any]:  # noqa: A002
+def _data(
+    text: str,
+    format: str | None,  # noqa: A002
+    options: dict[str, str],
+    *,
+    check: bool,
+) -> dict[str, Any]:
     from deft import formats, store
     from deft.cli import places
 
     path = places.find_data(text)
-    if format is None and store.is_store(path):
+    if format is None and not options and store.is_store(path):
         opened = store.open(path)
         source = store.source(opened)
         report = {
@@ -111,7 +119,7 @@ def _data(text: str, format: str | None, *, check: bool) -> dict[str, Any]:  # n
         if check:
             _note_findings(report, [*store.check_files(opened), *_check(source)])
         return report
-    recording = formats.open(path, format)
+    recording = formats.open(path, format, options=options)
     report = {
         "kind": "recording",
         "path": str(recording.path),

@@ -17,6 +17,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from deft.cli.sources import add_option, parse_pairs
 from deft.errors import ConfigError
 
 
@@ -25,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="PAGE", help="the .html to write")
     parser.add_argument("--episodes", type=int, default=3, metavar="N", help="shown (default 3)")
     parser.add_argument("--fps", type=float, help="ticks per second, when the recording has none")
+    add_option(parser)
     parser.add_argument("--rerun", metavar="FILE.rrd|spawn", help="for Rerun, instead of a page")
     parser.add_argument("--open", action="store_true", help="open it in the browser")
 
@@ -46,7 +48,8 @@ def run(args: argparse.Namespace) -> int:
         from deft.cli import view_recording
 
         out = out or Path(f"view-{path.name}.html")
-        page = view_recording.page(path, command, args.episodes, args.fps)
+        options = parse_pairs(args.option)
+        page = view_recording.page(path, command, args.episodes, args.fps, options)
     if out.suffix != ".html":
         raise ConfigError(f"--out {out}: a page is HTML.\nFix: end its name in .html.")
     page.save(out)
@@ -67,7 +70,7 @@ def _show_in_rerun(path: Path, args: argparse.Namespace) -> int:
             "Fix: leave --out and --open out, and name a recording or a store."
         )
     view_rerun.check_target(args.rerun)
-    source, _ = view_recording.open_source(path, args.fps)
+    source, _ = view_recording.open_source(path, args.fps, parse_pairs(args.option))
     numbers = view_recording.choose(source, args.episodes)
     problems = view_rerun.send(source, numbers, args.rerun)
     for problem in problems:
@@ -79,6 +82,8 @@ def _show_in_rerun(path: Path, args: argparse.Namespace) -> int:
 def _find(text: str) -> Path:
     from deft.cli import places
 
+    if text.startswith("hf://"):
+        return places.find_data(text)
     tried = [Path(text).expanduser(), places.data_dir() / text, places.runs_dir() / text]
     for path in tried:
         if path.exists():

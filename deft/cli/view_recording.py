@@ -23,7 +23,13 @@ _CONTROL = ("state", "action")
 _Series = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
-def page(path: Path, command: str, episodes: int, fps: float | None) -> report.Page:
+def page(
+    path: Path,
+    command: str,
+    episodes: int,
+    fps: float | None,
+    options: Mapping[str, Any] | None = None,
+) -> report.Page:
     """Build the page.
 
     Args:
@@ -31,12 +37,13 @@ def page(path: Path, command: str, episodes: int, fps: float | None) -> report.P
         command: the command line that makes this page again.
         episodes: how many to show, at even distances.
         fps: ticks per second for a recording that does not hold it.
+        options: settings of the recording's format.
 
     Raises:
         FormatError, StoreError: it cannot be opened. An episode that cannot be read is listed
             among the problems instead.
     """
-    source, stored = open_source(path, fps)
+    source, stored = open_source(path, fps, options)
     if isinstance(source, formats.Recording):
         kind = f"{source.format} recording"
     else:
@@ -64,10 +71,12 @@ def page(path: Path, command: str, episodes: int, fps: float | None) -> report.P
     return made
 
 
-def open_source(path: Path, fps: float | None) -> tuple[Source, dict[str, Stats] | None]:
+def open_source(
+    path: Path, fps: float | None, options: Mapping[str, Any] | None = None
+) -> tuple[Source, dict[str, Stats] | None]:
     """A recording or a store, and the statistics of a store."""
-    if not store.is_store(path):
-        return formats.open(path, fps=fps), None
+    if options or not store.is_store(path):
+        return formats.open(path, fps=fps, options=options), None
     if fps is not None:
         raise ConfigError(f"{path} is a store, which has its rate.\nFix: leave --fps out.")
     opened = store.open(path)
