@@ -247,9 +247,9 @@ def _agree(
 def _feature(key: str, shape: tuple[int, ...], dtype: str, options: RobomimicOptions) -> Feature:
     name = NAMES.get(key, key.removeprefix("obs/"))
     is_map = len(shape) == 3 and shape[2] == 1
-    if is_map and "depth" in name and dtype in ("uint16", "float32", "float64"):
-        if options.depth_unit:
-            return Feature(name=name, role="depth", shape=shape, dtype="uint16", unit="mm")
+    is_known = bool(options.depth_unit) and dtype in ("uint16", "float32", "float64")
+    if is_map and is_known and "depth" in name:
+        return Feature(name=name, role="depth", shape=shape, dtype="uint16", unit="mm")
     if key == options.action:
         name, role = "action", "action"
     elif key == "rewards":

@@ -242,13 +242,3 @@ def test_the_blosc_header_is_compared_before_anything_is_allocated() -> None:
     packed[4:8] = struct.pack("<I", 2**31 - 1)
     with pytest.raises(FormatError, match="2147483647 unpacked, wanted 400"):
         unpack(bytes(packed), {"id": "blosc"}, 400, "here")
-
-
-def test_zarr_itself_writes_what_we_read(tmp_path: Path) -> None:
-    zarr = pytest.importorskip("zarr")
-    group = zarr.open_group(str(tmp_path / "z"), mode="w", zarr_format=2)
-    values = np.random.default_rng(0).normal(size=(50, 6)).astype("f4")
-    made = group.create_array("x", shape=values.shape, chunks=(16, 4), dtype="f4")
-    made[:] = values
-    found = ZarrArray(FolderStorage(tmp_path / "z"), "x")
-    np.testing.assert_array_equal(found.rows(0, 50), values)
