@@ -33,11 +33,10 @@ def append(
 ) -> WriteReport:
     """Add the episodes of a recording that a store does not have yet; run again, it goes on.
 
-    They become a new part, kept as the store's first episodes were: size, codecs, quality and the
-    rule of the split are the store's. No file of the store changes but store.json, which is
-    replaced last, so a reader that has it open goes on. No episode changes its split. Statistics
-    are those that the whole would have, written in one go. A recording that has grown may be
-    given again: episodes that came from it before are passed over.
+    They become a new part, kept as the first one is: size, codecs, quality and the rule of the
+    split are the store's. No file changes but store.json, which is replaced last, so a reader that
+    has it open goes on. No episode changes its split; statistics are those of the whole. Given
+    again, a recording that has grown adds what is new in it.
 
     Args:
         path: folder of a finished store.

@@ -130,45 +130,7 @@ def open_at(path: Path, opener: Opener | None = None) -> Store:
     info = _info(path)
     _check_files(path, info, has_shards=opener is None)
     try:
-        spec = Spec.from_json(info["spec"])
-        parts = parts_of(info)
-        index = listed(path, parts)
-        episodes = _episodes(index)
-        _check_episodes(path, episodes, info)
-        tables = {
-            feature.name: joined(
-                path, parts, f"tables/{file_name(feature.name)}.npy", feature.shape, feature.dtype
-            )
-            for feature in table_features(spec)
-        }
-        valid = joined(path, parts, "valid.npy", (), "bool")
-        frames = {
-            feature.name: _frames(path, feature, info, parts, episodes, opener)
-            for feature in spec.features
-            if feature.is_frame
-        }
-        stats = read_json(path / info.get("stats", "stats.json"))
-        elsewhere = tuple(references(path))
-        tables |= {each.feature.name: each.table(info["steps"]) for each in elsewhere}
-        return Store(
-            path=path,
-            spec=replace(spec, features=(*spec.features, *(each.feature for each in elsewhere))),
-            digest=_digest(str(info["digest"]), elsewhere),
-            references=elsewhere,
-            episodes=episodes,
-            tasks=index.tasks,
-            texts=index.texts,
-            stats=_stats(stats["features"]),
-            task_stats={task: _stats(each) for task, each in stats["tasks"].items()},
-            image_stats=_stats(stats.get("images", {})),
-            task_image_stats={
-                task: _stats(each) for task, each in stats.get("image_tasks", {}).items()
-            },
-            tables=tables,
-            valid=valid,
-            frames=frames,
-            info=info,
-        )
+        return _assembled(path, info, opener)
     except StoreError:
         raise
     except DeftError as error:
@@ -180,6 +142,48 @@ def open_at(path: Path, opener: Opener | None = None) -> Store:
         raise StoreError(
             f"{path}: store.json or stats.json lacks something.\nFound: {error!r}.\n{_AGAIN}"
         ) from error
+
+
+def _assembled(path: Path, info: dict[str, Any], opener: Opener | None) -> Store:
+    spec = Spec.from_json(info["spec"])
+    parts = parts_of(info)
+    index = listed(path, parts)
+    episodes = _episodes(index)
+    _check_episodes(path, episodes, info)
+    tables = {
+        feature.name: joined(
+            path, parts, f"tables/{file_name(feature.name)}.npy", feature.shape, feature.dtype
+        )
+        for feature in table_features(spec)
+    }
+    valid = joined(path, parts, "valid.npy", (), "bool")
+    frames = {
+        feature.name: _frames(path, feature, info, parts, episodes, opener)
+        for feature in spec.features
+        if feature.is_frame
+    }
+    stats = read_json(path / info.get("stats", "stats.json"))
+    elsewhere = tuple(references(path))
+    tables |= {each.feature.name: each.table(info["steps"]) for each in elsewhere}
+    return Store(
+        path=path,
+        spec=replace(spec, features=(*spec.features, *(each.feature for each in elsewhere))),
+        digest=_digest(str(info["digest"]), elsewhere),
+        references=elsewhere,
+        episodes=episodes,
+        tasks=index.tasks,
+        texts=index.texts,
+        stats=_stats(stats["features"]),
+        task_stats={task: _stats(each) for task, each in stats["tasks"].items()},
+        image_stats=_stats(stats.get("images", {})),
+        task_image_stats={
+            task: _stats(each) for task, each in stats.get("image_tasks", {}).items()
+        },
+        tables=tables,
+        valid=valid,
+        frames=frames,
+        info=info,
+    )
 
 
 def _digest(own: str, elsewhere: Sequence[Reference]) -> str:
