@@ -139,7 +139,8 @@ class FrameColumn:
         found: list[bytes] = []
         for row, shard, place, size in self._places(rows):
             try:
-                data = os.pread(self._file(shard).descriptor, size, place)
+                file = self._file(shard)  # held, or another thread may close it under us
+                data = os.pread(file.descriptor, size, place)
             except OSError as error:
                 raise self._unreadable(shard, row, str(error)) from error
             if len(data) != size:
@@ -161,7 +162,8 @@ class FrameColumn:
         """Read raw pictures from disk straight into arrays; errors as `decode_into`."""
         for (row, shard, place, size), out in zip(self._places(rows), outs, strict=True):
             try:
-                got = os.preadv(self._file(shard).descriptor, [out.data], place)
+                file = self._file(shard)  # held, see `stored`
+                got = os.preadv(file.descriptor, [out.data], place)
             except OSError as error:
                 raise self._unreadable(shard, row, str(error)) from error
             if got != size:

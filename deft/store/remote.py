@@ -333,7 +333,7 @@ class ShardCache:
         return path.relative_to(self._folder).as_posix()
 
     def _lock_of(self, path: Path) -> Path:
-        return path.parent / f".lock-{path.name}"
+        return path.with_name(f".{path.name}.lock")
 
 
 def _not_installed(url: str, error: ImportError) -> MissingPackageError:
