@@ -44,8 +44,9 @@ class WriteConfig:
     differ by about 1 of 255, for half the time. `area` decodes them whole."""
     codec: Codec = "jpeg"
     """`jpeg` (lossy, 4:2:0), `raw`, `png` (lossless), or `auto`: raw where all pictures of a camera
-    take at most `raw_limit_mb`, else jpeg. What jpeg may not hold, as depth and saliency, is png;
-    what png cannot hold is raw. store.json has the reason."""
+    take at most `raw_limit_mb`, else jpeg; it is settled when the store is begun. What jpeg may
+    not hold, as depth and saliency, is png; what png cannot hold is raw. store.json has the
+    reason."""
     codecs: dict[str, Codec] = field(default_factory=dict)
     """The same for single cameras, as in `{"wrist": "png"}`; it must be able to hold them."""
     quality: int = 90
