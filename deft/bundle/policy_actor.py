@@ -8,7 +8,7 @@ import torch
 from deft import nn
 from deft.errors import BundleError, ShapeError
 from deft.policies import Policy
-from deft.spec import ActionChunk, Observation, Spec, check_observation
+from deft.spec import GOAL, ActionChunk, Observation, Spec, check_observation
 from deft.transforms import fit_pictures
 
 
@@ -83,6 +83,7 @@ def _batch(spec: Spec, observations: Sequence[Observation], device: torch.device
     obs: dict[str, torch.Tensor] = {}
     goal: dict[str, torch.Tensor] = {}
     task: tuple[str, ...] = ()
+    language: torch.Tensor | None = None
     for feature in spec.features:
         if feature.role == "action":
             continue
@@ -91,11 +92,14 @@ def _batch(spec: Spec, observations: Sequence[Observation], device: torch.device
             task = tuple(values)
             continue
         stacked = np.stack(values)  # B To ...
-        if not feature.is_frame:
+        if not feature.dtype.startswith("uint"):
             stacked = stacked.astype(np.float32, copy=False)
         tensor = torch.from_numpy(stacked).to(device)
+        # Goal and sentence hold for all ticks: the one of now counts.
         if feature.role == "goal":
-            goal[feature.name] = tensor[:, -1]  # B ...
+            goal[feature.name.removeprefix(GOAL)] = tensor[:, -1]  # B ...
+        elif feature.role == "language":
+            language = tensor[:, -1]  # B L
         else:
             obs[feature.name] = tensor
-    return nn.Batch(obs=obs, goal=goal, task=task)
+    return nn.Batch(obs=obs, goal=goal, task=task, language=language)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from deft.spec import Actor, Feature, Horizons, Observation, check, expect
+from deft.spec import GOAL, Actor, Feature, Horizons, Observation, check, expect
 from deft.store import Store, WindowRows, Windows
 from deft.transforms import resize_as
 
@@ -109,7 +109,7 @@ def offline(
     `mean` is the mean action of the training episodes; `repeat last` holds the recorded action of
     the tick before (at an episode's first tick the mean), which a policy is not shown;
     `nearest` replays what followed the training step whose state features are closest, each
-    divided by its standard deviation.
+    divided by its standard deviation. A policy with goals is shown the last step of the episode.
 
     Args:
         actor: what is measured; asked with the number of the window's step as key.
@@ -122,7 +122,9 @@ def offline(
         SpecError: store and actor do not fit; every difference is listed.
         StoreError: there is no window in the split.
     """
-    check(store.spec, actor.spec, f"{store.path} against policy")
+    # Goals are not recorded: an episode's own end is one.
+    seen = tuple(f for f in actor.spec.features if f.role != "goal")
+    check(store.spec, replace(actor.spec, features=seen), f"{store.path} against policy")
     horizons = actor.spec.horizons or Horizons()
     windows = Windows(store, horizons, split=split)
     positions = _spread(len(windows), max_windows)
@@ -220,14 +222,20 @@ class _Reader:
         return Trace(index.ids[episode], every, recorded, predicted)
 
     def _observation(self, rows: WindowRows, i: int) -> Observation:
-        return {f.name: self._value(f, rows.obs[i], int(rows.episode[i])) for f in self._inputs}
+        episode = int(rows.episode[i])
+        return {f.name: self._value(f, rows.obs[i], episode) for f in self._inputs}
 
     def _value(self, feature: Feature, steps: np.ndarray, episode: int) -> Any:
         if feature.dtype == "str":
             return self._store.tasks[int(self._store.episodes.task[episode])]
-        if not feature.is_frame:
-            return np.ascontiguousarray(self._store.tables[feature.name][steps])
-        column = self._store.frames[feature.name]
+        name = feature.name
+        if feature.role == "goal":
+            index = self._store.episodes
+            steps = np.full_like(steps, index.start[episode] + index.length[episode] - 1)
+            name = name.removeprefix(GOAL)
+        if name in self._store.tables:
+            return np.ascontiguousarray(self._store.tables[name][steps])
+        column = self._store.frames[name]
         pictures = np.empty((len(steps), *column.feature.shape), feature.dtype)
         for k, step in enumerate(steps):
             column.decode_into(int(step), pictures[k])

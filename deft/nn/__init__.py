@@ -21,7 +21,7 @@ from deft.nn.flow import (
 from deft.nn.heads import GaussianHead, Std, gaussian_nll, squashed_nll
 from deft.nn.image_encoder import ImageEncoder, ImageNet
 from deft.nn.images import BasicBlock, ResNet18, SmallCNN
-from deft.nn.inputs import GOAL, Batch, Inputs, number_features, to_unit
+from deft.nn.inputs import Batch, Inputs, number_features, to_unit
 from deft.nn.loss import masked_mean, next_rows, row_mean
 from deft.nn.mlp import MLP, ResidualBlock, Trunk
 from deft.nn.noise_net import MLPResNet
@@ -34,7 +34,6 @@ from deft.nn.saliency import SaliencyConfig, predicted_saliency, saliency_loss
 from deft.nn.targets import follow, frozen_copy
 
 __all__ = [
-    "GOAL",
     "MLP",
     "MODES",
     "STAGES",

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from deft.errors import ConfigError, ShapeError, SpecError, nearest
 from deft.nn.normalizer import Normalizer
-from deft.spec import Feature, Spec, Stats
+from deft.spec import GOAL, Feature, Spec, Stats
 
 
 @dataclass(kw_only=True)
@@ -61,10 +61,6 @@ class Batch:
                     f"A batch without `{name}` cannot teach this policy.\n"
                     f"Found: {', '.join(self.obs)}.\nFix: load it with what the policy takes."
                 )
-
-
-GOAL = "goal."
-"""What the name of a goal in a contract begins with; the rest is the observed feature's name."""
 
 
 class Inputs(nn.Module):

@@ -5,8 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 from deft.errors import ConfigError, SpecError, nearest
-from deft.nn import GOAL, ObsEncoderConfig
-from deft.spec import Feature, Horizons, Spec
+from deft.nn import ObsEncoderConfig
+from deft.spec import GOAL, Feature, Horizons, Spec
 
 OBSERVED_ROLES = ("image", "state", "other")
 """Roles that `bc` and `flow` observe; `other` only when it is named."""

@@ -18,7 +18,6 @@ from torch.func import functional_call
 
 from deft.errors import ConfigError
 from deft.nn import (
-    GOAL,
     ActionHead,
     ActionHeadConfig,
     Batch,
@@ -39,7 +38,7 @@ from deft.nn import (
 )
 from deft.policies.contract import bridge_encoder, normalizer_modes, one_action
 from deft.policies.interface import Policy, Prefix, keep_committed, regularised
-from deft.spec import Horizons, Spec, Stats
+from deft.spec import GOAL, Horizons, Spec, Stats
 
 
 def _encoder() -> ObsEncoderConfig:

@@ -12,7 +12,7 @@ from deft.spec.episode import (
     check_observation,
     expect,
 )
-from deft.spec.feature import DTYPES, ROLES, Feature
+from deft.spec.feature import DTYPES, GOAL, ROLES, Feature
 from deft.spec.plain import from_plain, to_plain
 from deft.spec.resized import FILTERS, MODES, Resized
 from deft.spec.source import EpisodeInfo, Problem, Source
@@ -22,6 +22,7 @@ from deft.spec.watch import CameraWatch
 __all__ = [
     "DTYPES",
     "FILTERS",
+    "GOAL",
     "MODES",
     "ROLES",
     "ActionChunk",

@@ -37,6 +37,9 @@ DTYPES = (
 _MOST = 1 << 31
 """Elements per step; what claims more comes from a damaged file."""
 
+GOAL = "goal."
+"""What the name of a goal in a policy's contract begins with; the rest is the observed feature."""
+
 _FRAME_ROLES = ("image", "depth", "saliency")
 
 

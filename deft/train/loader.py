@@ -1,13 +1,45 @@
 """Batches of the store as tensors on the training device."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from deft import nn, store
-from deft.spec import Observation, Spec
-from deft.train.config import Job
+from deft.spec import GOAL, Observation, Spec
+from deft.train.config import DataConfig, Job
+
+
+def open_data(config: DataConfig, paths: Sequence[str | Path]) -> store.Store:
+    """The stores at these paths and addresses, as one.
+
+    Raises `StoreError` when one cannot be opened, `SpecError` when they do not fit together.
+    """
+    cache = store.CacheConfig(max_gb=config.remote_cache_gb)
+    return store.join(
+        [
+            store.open_remote(str(path), cache) if "://" in str(path) else store.open(path)
+            for path in paths
+        ]
+    )
+
+
+def chosen(job: Job, data: store.Store) -> store.Store:
+    """The data with the episodes in use and the split that the job asks for.
+
+    Raises `StoreError` when a pattern fits nothing or nothing is left to train on.
+    """
+    return store.view(
+        data,
+        include=job.data.include,
+        exclude=job.data.exclude,
+        episodes=job.data.episodes,
+        split=job.val.split,
+        split_seed=job.val.split_seed,
+    )
 
 
 def training_batches(
@@ -16,23 +48,51 @@ def training_batches(
     spec: Spec,
     start_step: int,
     vary: store.Vary | None = None,
+    *,
+    device: torch.device | None = None,
+    rank: int = 0,
+    world_size: int = 1,
+    say: Callable[[str], None] = lambda line: None,
 ) -> store.Loader:
-    """The loader of the training windows, from optimiser step `start_step` to the end; `vary`
-    augments in its threads.
+    """The loader of the training windows, from optimiser step `start_step` to the end.
 
-    Raises `StoreError` when there is no training window.
+    Args:
+        job: every setting; its batch size is that of all ranks together.
+        data: the store, with the episodes that are `chosen`.
+        spec: the policy's contract.
+        start_step: optimiser steps done.
+        vary: augments in the loader's threads.
+        device: where batches go to; for a GPU they are made in page-locked memory.
+        rank: this process.
+        world_size: number of processes; they draw one order between them.
+        say: told where pictures come from.
+
+    Raises:
+        StoreError: there is no training window.
+        ConfigError: the batch does not divide by the number of processes, or weights and stores
+            do not fit.
     """
     windows = _windows(job, data, spec, "train")
+    order, announce = _order(job, windows)
+    size = job.train.batch_size
+    kept = store.keep_pictures(data, _names(spec), job.data.cache, max_gb=job.data.cache_gb)
+    if any(data.spec[name].is_frame for name in _names(spec)):
+        say(kept.why)
+    on_gpu = device is not None and device.type == "cuda"
     return store.Loader(
         data,
         windows,
-        store.Sampler(len(windows), job.train.batch_size, job.seed),
+        store.Sampler(len(windows), size, job.seed, rank=rank, world_size=world_size, order=order),
         observations=_names(spec),
+        pictures=kept.pictures,
         vary=vary,
         threads=job.data.threads,
         prefetch=job.data.prefetch,
         start_step=start_step,
         steps=job.train.steps - start_step,
+        announce=announce,
+        **_goals(job, spec),
+        **({"keep": Transfer.KEEP, "allocate": page_locked} if on_gpu else {}),
     )
 
 
@@ -63,6 +123,7 @@ def val_batches(
         threads=job.data.threads,
         prefetch=job.data.prefetch,
         steps=steps,
+        **_goals(job, spec),
     ) as loader:
         for batch in loader:
             yield to_device(batch, windows.store, spec, device), draws_of(batch, 0, device)
@@ -75,25 +136,107 @@ def golden_pairs(
     windows = _windows(job, data, spec, "train")
     sampler = store.Sampler(len(windows), count, seed=0)
     with store.Loader(
-        data, windows, sampler, observations=_names(spec), threads=1, prefetch=1, steps=1
+        data,
+        windows,
+        sampler,
+        observations=_names(spec),
+        threads=1,
+        prefetch=1,
+        steps=1,
+        **_goals(job, spec),
     ) as loader:
-        batch = next(iter(loader))
-        return [
-            ({name: values[row].copy() for name, values in batch.obs.items()}, row)
-            for row in range(count)
-        ]
+        return observations_of(next(iter(loader)), data, spec)
+
+
+def observations_of(
+    batch: store.Batch, data: store.Store, spec: Spec
+) -> list[tuple[Observation, int]]:
+    """Each row of a batch as an actor of this contract is shown it, with the row as its key.
+
+    A goal holds for all ticks, so it is there once for each.
+    """
+    assert spec.horizons is not None  # policies.contract puts them in
+    ticks = spec.horizons.obs_horizon
+    found: list[tuple[Observation, int]] = []
+    for row in range(len(batch.draws)):
+        seen: Observation = {}
+        for feature in spec.features:
+            name = feature.name
+            if feature.role == "goal":
+                seen[name] = np.repeat(batch.goal[name.removeprefix(GOAL)][row], ticks, 0)
+            elif feature.dtype == "str":
+                seen[name] = data.texts[batch.text[row]]
+            elif feature.role != "action":
+                seen[name] = batch.obs[name][row].copy()
+        found.append((seen, row))
+    return found
 
 
 def to_device(batch: store.Batch, data: store.Store, spec: Spec, device: torch.device) -> nn.Batch:
-    """The same batch as tensors; on the CPU they share the ring's memory."""
-    speaks = any(feature.dtype == "str" for feature in spec.features)
+    """The same batch as tensors; on the CPU they share the ring's memory.
+
+    A GPU may still be reading the ring when this returns, see `Transfer`.
+    """
+    speaks = any(f.dtype == "str" for f in spec.features)
+    vectors = [f.name for f in spec.role("language") if f.dtype != "str"]
+    obs = {name: _tensor(values, device) for name, values in batch.obs.items()}
+    rewarded = bool(batch.goal) and not bool(np.isnan(batch.reward).any())
     return nn.Batch(
-        obs={name: _tensor(values, device) for name, values in batch.obs.items()},
+        obs={name: values for name, values in obs.items() if name not in vectors},
         action=_tensor(batch.action, device),
         action_valid=_tensor(batch.action_valid, device),
-        goal={name: _tensor(values, device) for name, values in batch.goal.items()},
-        task=tuple(data.tasks[i] for i in batch.task) if speaks else (),
+        goal={name: _tensor(values[:, 0], device) for name, values in batch.goal.items()},
+        language=obs[vectors[0]][:, -1] if vectors else None,  # B L
+        next_obs={
+            name: _tensor(values, device)
+            for name, values in batch.next_obs.items()
+            if name not in vectors
+        },
+        reward=_tensor(batch.reward, device) if rewarded else None,
+        mask=_tensor(batch.mask, device) if batch.next_obs else None,
+        task=tuple(data.texts[i] for i in batch.text) if speaks else (),
     )
+
+
+class Transfer:
+    """`to_device` with a guard for the ring and a clock.
+
+    A GPU reads page-locked memory after the call has returned. So the ring keeps `KEEP` batches,
+    and each transfer waits for the one before it, which has long been done: nothing stands still.
+    """
+
+    KEEP = 2
+
+    def __init__(self, data: store.Store, spec: Spec, device: torch.device) -> None:
+        self._data = data
+        self._spec = spec
+        self._device = device
+        self._before: torch.cuda.Event | None = None
+        self._seconds = 0.0
+        self._since = time.perf_counter()
+
+    def __call__(self, batch: store.Batch) -> nn.Batch:
+        begun = time.perf_counter()
+        sent = to_device(batch, self._data, self._spec, self._device)
+        if self._device.type == "cuda":
+            if self._before is not None:
+                self._before.synchronize()
+            self._before = torch.cuda.Event()
+            self._before.record()
+        self._seconds += time.perf_counter() - begun
+        return sent
+
+    def share(self) -> float:
+        """Share of the time since the last call that the loop spent here."""
+        now = time.perf_counter()
+        found = self._seconds / max(now - self._since, 1e-9)
+        self._seconds, self._since = 0.0, now
+        return found
+
+
+def page_locked(shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    """An array that a GPU can read by itself; for `store.Loader(allocate=...)`."""
+    return torch.empty(shape, dtype=getattr(torch, dtype), pin_memory=True).numpy()
 
 
 def draws_of(batch: store.Batch, seed: int, device: torch.device) -> nn.Draws:
@@ -103,11 +246,38 @@ def draws_of(batch: store.Batch, seed: int, device: torch.device) -> nn.Draws:
 
 def _windows(job: Job, data: store.Store, spec: Spec, split: str) -> store.Windows:
     assert spec.horizons is not None  # policies.contract puts them in
-    return store.Windows(data, spec.horizons, split=split, include=job.data.include)
+    drop = job.data.goals.drop_n_last if spec.role("goal") else 0
+    return store.Windows(data, spec.horizons, split=split, drop_n_last=drop)
+
+
+def _order(job: Job, windows: store.Windows) -> tuple[store.Order | None, int]:
+    """The order of the samples, and how many batches ahead a remote store is told of them."""
+    order = store.order_of(
+        windows,
+        job.seed,
+        job.data.sampling,
+        origin=store.origin_of(windows.store),
+        weights=job.data.weights if len(job.data.paths) > 1 else None,
+    )
+    together = store.shards_together(windows.store)
+    if order is not None or together == 0:
+        return order, 0
+    blocks = store.Blocks(windows, together, job.seed)
+    return blocks, max(1, blocks.windows_together // job.train.batch_size)
+
+
+def _goals(job: Job, spec: Spec) -> dict[str, Any]:
+    """What the loader is told of goals and next observations: what the policy takes."""
+    goals = [feature.name.removeprefix(GOAL) for feature in spec.role("goal")]
+    return {
+        "goals": job.data.goals if goals else None,
+        "goal_features": goals,
+        "next_observations": "next" in getattr(type(job.policy), "takes", frozenset()),
+    }
 
 
 def _names(spec: Spec) -> list[str]:
-    return [f.name for f in spec.features if f.role != "action" and f.dtype != "str"]
+    return [f.name for f in spec.features if f.role not in ("action", "goal") and f.dtype != "str"]
 
 
 def _tensor(values: np.ndarray, device: torch.device) -> torch.Tensor:

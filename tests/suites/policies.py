@@ -11,7 +11,7 @@ import torch
 
 from deft import nn, policies
 from deft.errors import ShapeError
-from deft.spec import Feature, Spec, Stats, from_plain, to_plain
+from deft.spec import GOAL, Feature, Spec, Stats, from_plain, to_plain
 
 LANGUAGE = 6
 """Numbers of a sentence's vector."""
@@ -57,7 +57,7 @@ def arm_batch(spec: Spec, rows: int, seed: int = 0) -> nn.Batch:
     ticks, chunk = spec.horizons.obs_horizon, spec.horizons.pred_horizon
     obs = _observe(spec, rows, ticks, make)
     valid = torch.arange(chunk)[None, :] < torch.randint(1, chunk + 1, (rows, 1), generator=make)
-    goals = [feature.name.removeprefix(nn.GOAL) for feature in spec.role("goal")]
+    goals = [feature.name.removeprefix(GOAL) for feature in spec.role("goal")]
     reached = torch.rand(rows, generator=make) < 0.2
     return nn.Batch(
         obs=obs,
