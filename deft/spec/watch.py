@@ -39,13 +39,13 @@ class CameraWatch:
         """First step of the longest run of equal pictures, and the step after its last."""
 
     def see(self, picture: np.ndarray) -> None:
-        """The next picture, uint8 or uint16 `H W C`; it is kept until the next one comes."""
-        is_depth = picture.dtype != np.uint8
-        if _is_flat(picture, 0 if is_depth else _FLAT):
+        """The next picture `H W C`, of any dtype; it is kept until the next one comes."""
+        is_exact = picture.dtype != np.uint8  # depth, or a map from 0 to 1
+        if _is_flat(picture, 0 if is_exact else _FLAT):
             self._flat += 1
-            self._dark += int(picture.max(initial=0)) <= (0 if is_depth else _BLACK)
+            self._dark += float(picture.max(initial=0)) <= (0 if is_exact else _BLACK)
         before = self._before
-        if before is None or not _same(before, picture, 0 if is_depth else _SAME):
+        if before is None or not _same(before, picture, 0 if is_exact else _SAME):
             self._run_start = self._count
         self._count += 1
         if self._count - self._run_start > self._longest[1] - self._longest[0]:
@@ -81,8 +81,10 @@ class CameraWatch:
 def _is_flat(picture: np.ndarray, most: int) -> bool:
     # A few rows tell most pictures from a flat one.
     for step in (16, 1):
-        rows = picture[::step].reshape(-1, picture.shape[-1])
-        if rows.size and int((rows.max(0) - rows.min(0)).max()) > most:
+        # Down the columns first, which are long: numpy is slow along an axis of three.
+        rows = picture[::step]
+        high = rows.max(0).max(0) if rows.size else rows
+        if rows.size and float((high - rows.min(0).min(0)).max()) > most:
             return False
     return True
 
@@ -92,7 +94,7 @@ def _same(one: np.ndarray, other: np.ndarray, most: int) -> bool:
         return False
     for step in (16, 1):
         a, b = one[::step], other[::step]
-        if int((np.maximum(a, b) - np.minimum(a, b)).max(initial=0)) > most:
+        if float((np.maximum(a, b) - np.minimum(a, b)).max(initial=0)) > most:
             return False
     return True
 

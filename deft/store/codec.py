@@ -27,7 +27,12 @@ def reduced(frames: Frames, plan: FramePlan) -> tuple[int, Frames]:
     return found or (1, frames)
 
 
-def encoded_frames(frames: Frames, plan: FramePlan, where: str) -> Iterator[tuple[bytes, bool]]:
+def encoded_frames(
+    frames: Frames,
+    plan: FramePlan,
+    where: str,
+    see: Callable[[np.ndarray], None] = lambda _: None,
+) -> Iterator[tuple[bytes, bool]]:
     """The stored bytes of every picture of one camera, in order, one in memory at a time.
 
     JPEGs that the source holds already are kept as they are when neither size nor codec change;
@@ -38,6 +43,7 @@ def encoded_frames(frames: Frames, plan: FramePlan, where: str) -> Iterator[tupl
             the same picture, and smaller ones: see `reduced`.
         plan: how they are kept.
         where: episode and camera, for messages.
+        see: told every picture in order, as it was decoded; it may keep it.
 
     Yields:
         The bytes, and whether they are the source's own.
@@ -52,18 +58,21 @@ def encoded_frames(frames: Frames, plan: FramePlan, where: str) -> Iterator[tupl
     wanted = replace(plan.source, shape=(height // factor, width // factor, channels))
     own = plan.codec == "jpeg" and not plan.resize and offered is not None
     pictures = None if own else iter(frames)
-    scratch = np.empty(plan.stored.shape, plan.stored.dtype)
     count = len(frames)
     for index in range(count):
         data = encoded(index) if own else None
         if data is not None and _is_plain(data):
             at = f"{where}, frame {index}"
-            decode_jpeg(data, scratch, at)
+            picture = np.empty(plan.stored.shape, plan.stored.dtype)
+            decode_jpeg(data, picture, at)
+            see(picture)
             yield bytes(data), True
             continue
         picture = next(pictures, None) if pictures is not None else frames[index]
         at = f"{where}, frame {index} of {count}"
-        yield _encode(_checked(picture, wanted, at), plan, at), False
+        picture = _checked(picture, wanted, at)
+        see(picture)
+        yield _encode(picture, plan, at), False
     if pictures is not None and next(pictures, None) is not None:
         raise StoreError(
             f"{where}: there are more pictures than the {count} it declares.\n"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from deft.errors import StoreError
-from deft.spec import Spec
+from deft.spec import Problem, Spec
 from deft.store.files import HashedFile, file_name, fingerprint, sync_folder, to_json, write_durably
 from deft.store.histograms import bins_of
 from deft.store.layout import FramePlan, WriteConfig, split_episodes, table_features
@@ -86,6 +86,8 @@ class Packer:
         self._base = base
         self._start = base.steps if base else 0
         self._files: dict[str, dict[str, Any]] = {}
+        self.findings: list[Problem] = []
+        """What was noticed in the episodes as they were encoded, in the store's order."""
 
     def pack(self, order: Sequence[str], progress: Callable[[int], None]) -> dict[str, Any]:
         """Write every file of the part.
@@ -120,9 +122,10 @@ class Packer:
 
     def _rows(self, order: Sequence[str]) -> tuple[list[Row], str]:
         keys = ("id", "length", "task", "split", "source", "valid")
-        records: list[dict[str, Any]] = [
-            {key: staged.record[key] for key in keys} for staged in self._open(order)
-        ]
+        records: list[dict[str, Any]] = []
+        for staged in self._open(order):
+            records.append({key: staged.record[key] for key in keys})
+            self.findings += [Problem(**each) for each in staged.record["findings"]]
         splits, came_from = split_episodes(
             [record["id"] for record in records],
             [record["split"] for record in records],

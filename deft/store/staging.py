@@ -9,13 +9,14 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from deft.errors import StoreError
-from deft.spec import Episode, Spec
+from deft.spec import CameraWatch, Episode, Spec, findings
 from deft.store.codec import encoded_frames, reduced
 from deft.store.decoding import checksum, decode
 from deft.store.files import HashedFile, disk_refused, portable, sync_folder
@@ -100,6 +101,7 @@ def _write(
     blobs: dict[str, list[int]] = {}
     kept_as_is: dict[str, int] = {}
     factors: dict[str, int] = {}
+    found = findings.of_arrays(episode)
 
     def put(key: str, data: bytes) -> None:
         begin = file.size
@@ -112,10 +114,12 @@ def _write(
         where = f"Episode '{episode.id}', '{name}'"
         camera = _Pictures(plan, is_sampled(valid), where)
         factors[name] = reduced(episode.frames[name], plan)[0]
-        for data, is_own in encoded_frames(episode.frames[name], plan, where):
+        watch = CameraWatch(plan.stored)
+        for data, is_own in encoded_frames(episode.frames[name], plan, where, watch.see):
             file.write(data)
             camera.add(data)
             kept_as_is[name] = kept_as_is.get(name, 0) + is_own
+        found += watch.findings(episode)
         blobs[f"frames/{name}"] = [begin, file.size - begin]
         put(f"sizes/{name}", np.asarray(camera.sizes, np.int64).tobytes())
         put(f"sums/{name}", np.asarray(camera.sums, np.uint64).tobytes())
@@ -135,6 +139,7 @@ def _write(
         "moments": _moments(tables, valid, spec),
         "as_is": kept_as_is,
         "reduced": factors,
+        "findings": [asdict(each) for each in found],
         "blobs": blobs,
     }
     tail = json.dumps(record, allow_nan=False).encode()
