@@ -14,8 +14,17 @@ if TYPE_CHECKING:
     from deft.spec import Spec
 
 
-def as_store(data: "train.DataConfig") -> Path:
-    """The store to train from: `data.path` itself, or the conversion of the recording there.
+def as_stores(data: "train.DataConfig") -> list[str]:
+    """The stores to train from, one for each of `data.paths`; addresses stay what they are."""
+    from deft.cli import places
+
+    return [
+        path if places.is_address(path) else str(as_store(data, Path(path))) for path in data.paths
+    ]
+
+
+def as_store(data: "train.DataConfig", path: Path) -> Path:
+    """The store to train from: what is at the path, or the conversion of the recording there.
 
     Conversions live in `<data dir>/stores`, under a name that changes with the recording and
     with the settings that shape it; one that was interrupted is continued.
@@ -23,12 +32,11 @@ def as_store(data: "train.DataConfig") -> Path:
     from deft import formats, store
     from deft.cli import places
 
-    path = Path(data.path)
     height, width = parse_image_size(data.image_size) if data.image_size else (None, None)
     if store.is_store(path):
-        _check_store(store.open(path).spec, data, height, width)
+        _check_store(store.open(path).spec, path, data, height, width)
         return path
-    source = formats.open(path, fps=data.fps)
+    source = formats.open(path, fps=data.fps, options=data.options)
     config = store.WriteConfig(
         image_height=height, image_width=width, val_fraction=data.val_fraction
     )
@@ -39,6 +47,8 @@ def as_store(data: "train.DataConfig") -> Path:
         [(each.id, each.length) for each in source.episodes],
         [data.image_size, data.val_fraction, list(data.include)],
     ]
+    if data.options:
+        marks.append(data.options)
     mark = hashlib.sha256(json.dumps(marks).encode()).hexdigest()[:12]
     target = places.data_dir().resolve() / "stores" / f"{source.name}-{mark}"
     if not store.is_store(target):
@@ -53,19 +63,19 @@ def as_store(data: "train.DataConfig") -> Path:
 
 
 def _check_store(
-    spec: "Spec", data: "train.DataConfig", height: int | None, width: int | None
+    spec: "Spec", path: Path, data: "train.DataConfig", height: int | None, width: int | None
 ) -> None:
     """Refuse settings that a finished store can no longer follow."""
     for camera in spec.role("image"):
         if height is not None and (camera.height, camera.width) != (height, width):
             raise ConfigError(
                 f"data.image_size is height {height}, width {width}, but '{camera.name}' in "
-                f"{data.path} has height {camera.height}, width {camera.width}.\n"
+                f"{path} has height {camera.height}, width {camera.width}.\n"
                 "Fix: leave it out, or convert the recording again with --image-size."
             )
     if data.fps and spec.fps and data.fps != spec.fps:
         raise ConfigError(
-            f"data.fps is {data.fps:g}, but {data.path} has {spec.fps:g} ticks per second.\n"
+            f"data.fps is {data.fps:g}, but {path} has {spec.fps:g} ticks per second.\n"
             "Fix: leave it out, or convert the recording again with --fps."
         )
 

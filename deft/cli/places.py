@@ -16,6 +16,11 @@ def runs_dir() -> Path:
     return Path(os.environ.get("DEFT_RUNS_DIR") or "runs")
 
 
+def is_address(text: str) -> bool:
+    """True for the address of a store, as `s3://bucket/store`; `hf://` ones are recordings."""
+    return "://" in text and not text.startswith("hf://")
+
+
 def find_data(text: str) -> Path:
     """An existing recording or store, absolute: as given, or inside `data_dir()`.
 

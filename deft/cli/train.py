@@ -11,9 +11,11 @@ examples:
 groups:    policy=bc|flow
            task=bridge|custom|metaworld|metaworld_image|pusht|pusht_image
            augment=none|bridge|bridge_upstream|bridge_torch|crop|colour
-settings:  data.{path,include,observations,image_size,val_fraction,fps,threads,prefetch}
+settings:  data.{path,weights,sampling,include,exclude,episodes,observations,image_size,
+                 val_fraction,fps,goals,threads,prefetch,cache,cache_gb,remote_cache_gb}
            train.{steps,batch_size,log_freq,save_freq,keep_freq,grad_clip_norm}
-           val.{offline_freq,batch_size,max_batches}  optim.{lr,warmup_steps,schedule,...}
+           val.{offline_freq,batch_size,max_batches,split,split_seed}
+           optim.{lr,warmup_steps,schedule,...}
            policy.{obs_horizon,pred_horizon,action_horizon,...}  seed  device=auto|cpu|cuda|cuda:N
            augment.{order,scale,ratio,brightness,contrast,saturation,hue,compat,executor,...}
            session  resume=true  debug=true  runs_dir
@@ -39,6 +41,8 @@ FREE_TO_CHANGE = (
     "data.path",
     "data.threads",
     "data.prefetch",
+    "data.cache",
+    "data.remote_cache_gb",
     "train.steps",
     "train.log_freq",
     "train.save_freq",
@@ -93,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
 def _one(words: Sequence[str], config: str | None, *, only_print: bool) -> None:
     from omegaconf import OmegaConf
 
-    from deft import store, train
+    from deft import train
     from deft.cli import ingest
 
     tree, run_folder, previous = _tree(words, config)
@@ -104,11 +108,11 @@ def _one(words: Sequence[str], config: str | None, *, only_print: bool) -> None:
     resume = bool(tree["resume"])
     if previous is not None:
         _check_resume(previous, tree, run_folder, resume)
-    path = ingest.as_store(job.data)
-    tree["data"]["path"] = str(path)
+    paths = ingest.as_stores(job.data)
+    tree["data"]["path"] = paths[0] if isinstance(job.data.path, str) else paths
     _record(tree, run_folder)
     print(f"run {run_folder}", file=sys.stderr)
-    last = train.train(job, store.open(path), run_folder, resume=resume)
+    last = train.train(job, train.open_data(job.data, paths), run_folder, resume=resume)
     shown = "  ".join(f"{k} {v:.4g}" for k, v in last.items() if k.startswith("val/"))
     print(f"done: {run_folder}/checkpoints/last" + (f"  {shown}" if shown else ""))
 
@@ -158,7 +162,10 @@ def _job(tree: Mapping[str, Any]) -> "train.Job":
     job = spec.from_plain(train.Job, {name: tree[name] for name in fields})
     settings = dict(tree["policy"])
     policy = spec.from_plain(policies.POLICIES[settings.pop("family")], settings, "policy")
-    data = replace(job.data, path=str(places.find_data(job.data.path)))
+    paths = tuple(
+        path if places.is_address(path) else str(places.find_data(path)) for path in job.data.paths
+    )
+    data = replace(job.data, path=paths[0] if isinstance(job.data.path, str) else paths)
     return replace(job, policy=policy, data=data)
 
 

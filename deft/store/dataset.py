@@ -143,14 +143,13 @@ class Dataset:
             return
         opened = open(self.path)
         windows = Windows(opened, self.horizons, split=self.split, include=self.include)
-        named = isinstance(self.goals, str)
         self._assembler = Assembler(
             opened,
             windows,
             decoded(opened.frames),
             observations=seen(opened) if self.observations is None else self.observations,
             action=None,
-            goals=GoalConfig(strategy=str(self.goals)) if named else self.goals,
+            goals=GoalConfig.of(self.goals),
             goal_features=None,
             next_observations=self.next_observations,
             vary=None,

@@ -44,6 +44,11 @@ class GoalConfig:
                 "Fix: give two numbers from 0 on, the first less than the second."
             )
 
+    @staticmethod
+    def of(given: "GoalConfig | str | None") -> "GoalConfig | None":
+        """What a strategy's name stands for: that one with the other settings as they are here."""
+        return GoalConfig(strategy=given) if isinstance(given, str) else given
+
     @property
     def drop_n_last(self) -> int:
         """Last steps of an episode that have no goal, and so no window."""

@@ -102,7 +102,7 @@ class Loader:
             decoded(store.frames) if pictures is None else pictures,
             observations=observations,
             action=action,
-            goals=GoalConfig(strategy=goals) if isinstance(goals, str) else goals,
+            goals=GoalConfig.of(goals),
             goal_features=goal_features,
             next_observations=next_observations,
             vary=vary,

@@ -3,6 +3,7 @@
 from deft.train.checkpoint import scores_of, steps
 from deft.train.config import DataConfig, Job, TrainConfig, ValConfig
 from deft.train.journal import read_metrics
+from deft.train.loader import open_data
 from deft.train.loop import train
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "Job",
     "TrainConfig",
     "ValConfig",
+    "open_data",
     "read_metrics",
     "scores_of",
     "steps",

@@ -1,9 +1,10 @@
 """Settings of one training run, except the policy's own."""
 
+import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
-from deft import nn
+from deft import nn, store
 from deft.errors import ConfigError
 
 
@@ -11,10 +12,21 @@ from deft.errors import ConfigError
 class DataConfig:
     """Which data is trained on."""
 
-    path: str
-    """A store, or any recording `deft inspect` knows; a recording is converted once."""
+    path: str | tuple[str, ...]
+    """A store, its address (`s3://…`, `https://…`), or any recording `deft inspect` knows, which is
+    converted once; a list is trained on as one."""
+    weights: tuple[float, ...] | None = None
+    """How often each of a list of stores is drawn from, as shares; null draws every step alike."""
+    sampling: Literal["uniform", "by_episode", "by_task"] = "uniform"
+    """What is drawn as often as its like: steps, episodes or tasks; with weights, in each store."""
     include: tuple[str, ...] = ()
     """Tasks to use, as names or patterns; empty takes all."""
+    exclude: tuple[str, ...] = ()
+    """Tasks to leave out, as names or patterns, even if they are included."""
+    episodes: str | tuple[int | str, ...] | None = None
+    """Episodes to use: a list of numbers or ids, or a range of numbers as 0:100; null takes all."""
+    goals: store.GoalConfig = field(default_factory=store.GoalConfig)
+    """Which later step is the goal, for policies that have goals."""
     observations: tuple[str, ...] | None = None
     """Features the policy sees; null takes every image and state."""
     image_size: str | None = None
@@ -23,14 +35,35 @@ class DataConfig:
     """Share of episodes held out when a recording without splits is converted."""
     fps: float | None = None
     """Ticks per second of a recording that does not say."""
+    options: dict[str, Any] = field(default_factory=dict[str, Any])
+    """Settings of a recording's format, as `--option` of `deft convert` takes them."""
     threads: int = 2
     """Threads that read and decode."""
     prefetch: int = 3
     """Batches made ahead."""
+    cache: Literal["auto", "memory", "off"] = "auto"
+    """Decoded pictures kept in memory, shared by all processes: when they fit, always, or never."""
+    cache_gb: float | None = None
+    """Limit of that memory, in billions of bytes; null takes half of what is free."""
+    remote_cache_gb: float = 20.0
+    """Disk for the shards of remote stores, in billions of bytes, under $DEFT_CACHE_DIR."""
 
     def __post_init__(self) -> None:
         _at_least("data.threads", self.threads, 1)
         _at_least("data.prefetch", self.prefetch, 1)
+        count = len(self.paths)
+        if count == 0 or (self.weights is not None and len(self.weights) != count):
+            raise ConfigError(
+                f"data.weights has {len(self.weights or ())} numbers for {count} stores.\n"
+                "Fix: give one path or more, and one weight for each of them, or none."
+            )
+        if self.weights is not None and not all(0 < each < math.inf for each in self.weights):
+            raise ConfigError(f"data.weights is {list(self.weights)}.\nFix: give numbers above 0.")
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Every store or recording."""
+        return (self.path,) if isinstance(self.path, str) else self.path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +108,11 @@ class ValConfig:
     """Windows per batch."""
     max_batches: int = 8
     """Batches per measurement; the same windows every time."""
+    split: int | float | str | tuple[int | str, ...] = "stored"
+    """Who is held out: `stored`, as the store says; 0, nobody, which switches measuring off; a
+    share below 1; from 1 on a number of episodes; or a list of episode numbers or ids."""
+    split_seed: int = 0
+    """Decides who that is, for a share or a number."""
 
     def __post_init__(self) -> None:
         _at_least("val.offline_freq", self.offline_freq, 0)

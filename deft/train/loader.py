@@ -92,7 +92,8 @@ def training_batches(
         steps=job.train.steps - start_step,
         announce=announce,
         **_goals(job, spec),
-        **({"keep": Transfer.KEEP, "allocate": page_locked} if on_gpu else {}),
+        keep=Transfer.KEEP if on_gpu else 1,
+        allocate=page_locked if on_gpu else np.empty,
     )
 
 

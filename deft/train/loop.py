@@ -16,10 +16,11 @@ from deft.train.config import Job
 from deft.train.ema import Average
 from deft.train.journal import Journal
 from deft.train.loader import (
+    Transfer,
+    chosen,
     draws_of,
     golden_pairs,
     held_out,
-    to_device,
     training_batches,
     val_batches,
 )
@@ -57,6 +58,7 @@ def train(job: Job, data: store.Store, run: Path, *, resume: bool = False) -> di
         TrainError: nothing to train on, a loss that is not finite, or a full disk.
     """
     device = nn.pick_device(job.device)
+    data = chosen(job, data)
     contract = policies.contract(job.policy, data.spec, job.data.observations)
     state = _start(job, contract, data, device)
     if resume:
@@ -68,18 +70,21 @@ def train(job: Job, data: store.Store, run: Path, *, resume: bool = False) -> di
     plan, meter, last = job.train, Meter(), dict[str, float]()
     with (
         Journal(run, start_step=state.step, total_steps=plan.steps) as journal,
-        training_batches(job, data, contract, state.step, vary.threads) as loader,
+        training_batches(
+            job, data, contract, state.step, vary.threads, device=device, say=journal.say
+        ) as loader,
     ):
+        send = Transfer(data, contract, device)
         journal.say(_opening(state, data, device, windows is not None))
         for batch in loader:
             draws = draws_of(batch, job.seed, device)
-            varied = vary(to_device(batch, data, contract, device), draws)
+            varied = vary(send(batch), draws)
             meter.add(update(state, job, varied, draws))
             step = state.step
             is_saved = step % plan.save_freq == 0 or step == plan.steps
             is_measured = windows is not None and step % job.val.offline_freq == 0
             if step % plan.log_freq == 0 or is_saved:
-                last |= journal.write(step, meter.take(step, run) | _shares(loader, vary))
+                last |= journal.write(step, meter.take(step, run) | _shares(loader, send, vary))
             if is_saved or is_measured:
                 scores = _measure(state, job, data, windows, device)
                 last |= journal.write(step, scores) if scores else {}
@@ -100,7 +105,7 @@ def update(state: State, job: Job, batch: nn.Batch, draws: nn.Draws) -> dict[str
         )
         for name in names
     }
-    factor = nn.lr_factor(job.optim, state.step, job.train.steps)
+    factor = 1.0
     for name, objective in state.objectives.items():
         for weight, gradient in zip(_weights(objective), gradients[name], strict=True):
             weight.grad = gradient
@@ -108,6 +113,7 @@ def update(state: State, job: Job, batch: nn.Batch, draws: nn.Draws) -> dict[str
             norm = torch.nn.utils.clip_grad_norm_(_weights(objective), job.train.grad_clip_norm)
             parts = {**parts, f"{name}_grad_norm": norm}
         optimizer = state.optimizers[name]
+        factor = nn.lr_factor(job.optim, state.step, job.train.steps, objective.schedule)
         for group, planned in zip(optimizer.param_groups, objective.groups, strict=True):
             group["lr"] = planned["lr"] * factor
         optimizer.step()
@@ -150,10 +156,12 @@ class Meter:
         self._count = 0
 
 
-def _shares(loader: store.Loader, vary: Augmentation) -> dict[str, float]:
-    """Where time went since the last look: the loop's `wait` for data, the loader's stages and
-    augmentation on the device, each as a share of the time; see `store.Loader.timings`."""
-    return {f"time/{name}": share for name, share in (loader.timings() | vary.timings()).items()}
+def _shares(loader: store.Loader, send: Transfer, vary: Augmentation) -> dict[str, float]:
+    """Where time went since the last look: the loop's `wait` for data and `transfer` of it, the
+    loader's stages and augmentation on the device, each as a share of the time; see
+    `store.Loader.timings`."""
+    shares = loader.timings() | {"transfer": send.share()} | vary.timings()
+    return {f"time/{name}": share for name, share in shares.items()}
 
 
 def _weights(objective: nn.Objective) -> list[Tensor]:
