@@ -5,7 +5,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from deft.errors import ConfigError
 
@@ -40,7 +40,7 @@ def as_store(data: "train.DataConfig", path: Path) -> Path:
     config = store.WriteConfig(
         image_height=height, image_width=width, val_fraction=data.val_fraction
     )
-    marks = [
+    marks: list[Any] = [
         str(path),
         path.stat().st_mtime_ns,
         source.spec.digest(),

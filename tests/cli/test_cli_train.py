@@ -8,6 +8,7 @@ import yaml
 from deft import store, train
 from deft.cli.main import main
 from suites.demonstrations import SPEC, episode, write_store
+from suites.recordings import write_lerobot
 
 
 @pytest.fixture(scope="module")
@@ -153,3 +154,22 @@ def test_named_places_come_from_the_environment(
     assert main(["train", "data.path=home", "session=e", *SMALL]) == 0
     folder = tmp_path / "elsewhere" / "custom" / "flow" / "e"
     assert yaml.safe_load((folder / "config.yaml").read_text())["data"]["path"] == str(data)
+
+
+def test_options_of_a_recordings_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEFT_DATA_DIR", str(tmp_path / "data"))
+    robot = write_lerobot(tmp_path / "robot", (12, 12, 12))
+    words = [
+        f"data.path={robot}",
+        'data.options.map=["observation.state=pose"]',
+        "data.observations=[pose]",
+        "policy.pred_horizon=2",
+        "policy.action_horizon=1",
+        "debug=true",
+        f"runs_dir={tmp_path}/runs",
+        "session=a",
+        "device=cpu",
+    ]
+    assert main(["train", "policy=bc", *words]) == 0
+    (made,) = (tmp_path / "data/stores").iterdir()
+    assert "pose" in store.open(made).spec
