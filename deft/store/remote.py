@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -255,7 +255,7 @@ class ShardCache:
             os.utime(file.descriptor)
 
     @contextmanager
-    def _room_for(self, path: Path) -> Iterator[None]:
+    def _room_for(self, path: Path) -> Generator[None]:
         """Hold room for one more shard, deleting the least recently read ones of any store."""
         wanted = int(self._files[self._name(path)]["bytes"])
         root = self._folder.parent
@@ -370,7 +370,7 @@ def _sweep(folder: Path) -> None:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _locked(path: Path) -> Generator[None]:
     """Hold a file's lock, against other threads and processes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)

@@ -1,7 +1,7 @@
 """Stores seen otherwise: only some episodes, with another split, or several as one."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -319,7 +319,7 @@ def _joined_frames(columns: Sequence[FrameColumn], index: EpisodeIndex) -> Frame
     return found
 
 
-def _joined_remote(stores: Sequence[Store]) -> Mapping[str, Any]:
+def _joined_remote(stores: Sequence[Store]) -> dict[str, Any]:
     """What `remote.shards_together` asks for, of all stores that are elsewhere."""
     held = [each.info["remote"] for each in stores if "remote" in each.info]
     if not held:

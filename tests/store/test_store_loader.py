@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -59,8 +59,8 @@ def loader(opened: store.Store, **options: Any) -> store.Loader:
 def copied(batch: store.Batch) -> dict[str, np.ndarray]:
     flat = {f"obs {k}": v for k, v in batch.obs.items()}
     flat |= {f"goal {k}": v for k, v in batch.goal.items()}
-    for name in ("action", "action_valid", "goal_reached", "task", "episode", "step", "draws"):
-        flat[name] = getattr(batch, name)
+    flat |= {f"next {k}": v for k, v in batch.next_obs.items()}
+    flat |= {k: v for k, v in vars(batch).items() if isinstance(v, np.ndarray)}
     return {name: array.copy() for name, array in flat.items()}
 
 
@@ -71,7 +71,8 @@ def all_of(opened: store.Store, **options: Any) -> list[dict[str, np.ndarray]]:
 
 def same(one: list[dict[str, np.ndarray]], other: list[dict[str, np.ndarray]]) -> bool:
     return len(one) == len(other) and all(
-        a.keys() == b.keys() and all(np.array_equal(a[k], b[k]) for k in a)
+        a.keys() == b.keys()
+        and all(np.array_equal(a[k], b[k], equal_nan=a[k].dtype.kind == "f") for k in a)
         for a, b in zip(one, other, strict=True)
     )
 
@@ -126,7 +127,8 @@ def test_ranks_together_make_the_batch(opened: store.Store) -> None:
     ]
     for whole, *parts in zip(wanted, *ranks, strict=True):
         for name in whole:
-            assert (whole[name] == np.concatenate([part[name] for part in parts])).all()
+            both = np.concatenate([part[name] for part in parts])
+            assert np.array_equal(whole[name], both, equal_nan=both.dtype.kind == "f")
 
 
 def test_validation_is_one_pass_with_a_short_end(opened: store.Store) -> None:
@@ -144,6 +146,105 @@ def test_past_actions_come_before_the_chunk(opened: store.Store) -> None:
     for one, other in zip(with_past, without, strict=True):
         assert one["action"].shape == (8, 6, 2)
         assert (one["action"][:, 2:] == other["action"]).all()
+
+
+def test_next_observations_are_a_step_later(opened: store.Store) -> None:
+    index = opened.episodes
+    for batch in all_of(opened, next_observations=True, goals="uniform", steps=6):
+        start, length = index.start[batch["episode"]], index.length[batch["episode"]]
+        ticks = batch["step"][:, None] + np.arange(-2, 1)
+        # BridgeData's: the history of transitions repeats the first, each gives its next frame.
+        later = np.minimum(np.maximum(ticks, 0) + 1, (length - 1)[:, None]) + start[:, None]
+        assert (batch["next state"] == opened.tables["state"][later]).all()
+        column = opened.frames["image"]
+        out = np.empty(column.feature.shape, np.uint8)
+        for b in range(8):
+            for t in range(3):
+                column.decode_into(int(later[b, t]), out)
+                assert (batch["next image"][b, t] == out).all()
+
+
+def test_each_picture_of_a_sample_is_decoded_once(
+    opened: store.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[int] = []
+    stored, raw = store.FrameColumn.stored, store.FrameColumn.read_raw
+
+    def counted(self: store.FrameColumn, wanted: np.ndarray, *args: Any) -> Any:
+        rows.extend(wanted.tolist())
+        return (raw if self.codec == "raw" else stored)(self, wanted, *args)
+
+    monkeypatch.setattr(store.FrameColumn, "stored", counted)
+    monkeypatch.setattr(store.FrameColumn, "read_raw", counted)
+    options = {"observations": ["image"], "next_observations": True, "goals": "last"}
+    n = len(store.Windows(opened, HORIZONS, split="train"))
+    sampler = store.Sampler(n, 1, 5)
+    all_of(opened, sampler=sampler, steps=30, **options)
+    assert len(rows) < 30 * 5.1  # 3 ticks, one more, the goal; fewer where they repeat
+
+
+def test_rewards_and_distances(opened: store.Store) -> None:
+    for batch in all_of(opened, goals=store.GoalConfig(reached_proportion=0.5), steps=6):
+        assert (batch["reward"] == np.where(batch["goal_reached"], 0, -1)).all()
+        assert (batch["goal_reached"] == (batch["goal_distance"] <= 1)).all()
+        assert (batch["mask"] == 1).all()
+    for goals in (None, store.GoalConfig(strategy="delta", delta=(0, 4))):
+        batch = all_of(opened, goals=goals, steps=1)[0]
+        assert np.isnan(batch["reward"]).all()
+        assert (batch["goal_distance"] < 4).all()
+
+
+def test_goals_may_hold_fewer_features(opened: store.Store) -> None:
+    batch = all_of(opened, goals="last", goal_features=["state"], steps=1)[0]
+    assert "goal state" in batch
+    assert "goal image" not in batch
+
+
+def test_augmentation_varies_each_sample_once_after_its_pictures(opened: store.Store) -> None:
+    plain = all_of(opened, goals="last")
+
+    def vary(batch: store.Batch) -> Callable[[slice], None]:
+        keys = batch.draws.copy()
+        rows: list[int] = []
+
+        def change(some: slice) -> None:
+            chosen = range(len(keys))[some]
+            assert not set(chosen) & set(rows)
+            rows.extend(chosen)
+            for row in chosen:
+                batch.obs["image"][row] += np.uint8(keys[row] % 251)
+                batch.goal["image"][row] ^= np.uint8(255)
+
+        return change
+
+    varied = all_of(opened, goals="last", vary=vary, threads=3)
+    for one, other in zip(plain, varied, strict=True):
+        added = (one["draws"] % 251).astype(np.uint8)[:, None, None, None, None]
+        assert (other["obs image"] == one["obs image"] + added).all()
+        assert (other["goal image"] == one["goal image"] ^ 255).all()
+        assert (other["obs wrist/depth"] == one["obs wrist/depth"]).all()
+
+
+def test_time_for_augmentation_is_told(opened: store.Store) -> None:
+    def vary(batch: store.Batch) -> Callable[[slice], None]:
+        return lambda some: time.sleep(0.002)
+
+    with loader(opened, vary=vary, threads=1) as batches:
+        for _ in batches:
+            pass
+        shares = batches.timings()
+    assert shares["augment"] > shares["plan"]
+
+
+def test_every_step_comes_once_per_epoch(opened: store.Store) -> None:
+    n = len(store.Windows(opened, HORIZONS, split="train"))
+    seen: list[tuple[int, int]] = []
+    for batch in all_of(opened, observations=["state"], steps=-(-2 * n // 8)):
+        seen += zip(batch["episode"].tolist(), batch["step"].tolist(), strict=True)
+    train = np.flatnonzero(opened.episodes.split == "train").tolist()
+    wanted = sorted((e, t) for e in train for t in range(opened.episodes.length[e]))
+    assert sorted(seen[:n]) == wanted
+    assert sorted(seen[n : 2 * n]) == wanted
 
 
 def test_numbers_alone_need_no_pictures(opened: store.Store) -> None:
