@@ -1,14 +1,20 @@
-"""Write a checkpoint as a bundle that opens by itself.
+"""Write a checkpoint, ours or BridgeData V2's, as a bundle that opens by itself.
 
 examples:
   deft export runs/pusht/flow/a my_bundle             the last checkpoint
   deft export runs/pusht/flow/a@best my_bundle        the one with the lowest held-out error
   deft export runs/pusht/flow/a@5000 my_bundle --golden 32 --overwrite
+  deft export checkpoint_300000 my_bundle --from jaxrl --image-size 256x256
 
 A bundle is a folder with weights, contract, statistics and golden pairs: observations with the
 actions that the weights answer. Whoever opens it runs them first. Their observations are real ones
 from the store that was trained on, held-out ones if it has any; when that store cannot be read any
 more, they are blended from those in the checkpoint, and bundle.json says so.
+
+--from jaxrl reads a checkpoint of BridgeData V2's JAX code (gc_bc, lc_bc, gc_ddpm_bc, gc_iql,
+contrastive_rl): a file of flax.training.checkpoints, or Orbax's folder with everything in one
+file. It holds no size of pictures and no statistics: give them, else the published ones are taken.
+Its golden observations are random pictures.
 """
 
 import argparse
@@ -32,6 +38,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--golden", type=int, default=16, help="golden pairs (%(default)s)")
     parser.add_argument("--overwrite", action="store_true", help="replace a bundle that is there")
     parser.add_argument("--json", action="store_true", help="print what was written as JSON")
+    jaxrl = parser.add_argument_group("checkpoints of BridgeData V2's JAX code")
+    jaxrl.add_argument("--from", dest="origin", choices=["jaxrl"], help="whose checkpoint it is")
+    jaxrl.add_argument("--image-size", default="256x256", metavar="HxW", help="(%(default)s)")
+    jaxrl.add_argument("--obs-horizon", type=int, default=1, help="observed ticks (%(default)s)")
+    jaxrl.add_argument("--pool", default="average", choices=["average", "max", "spatial_softmax"])
+    jaxrl.add_argument("--activation", default="swish", choices=["swish", "relu"])
+    jaxrl.add_argument("--camera", default="image_0", help="name of the picture (%(default)s)")
+    jaxrl.add_argument("--fps", type=float, default=5.0, help="ticks per second (%(default)s)")
+    jaxrl.add_argument("--stats", type=Path, metavar="FILE", help="JSON: mean and std of actions")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -39,6 +54,9 @@ def run(args: argparse.Namespace) -> int:
 
     if args.golden < 1:
         raise ConfigError(f"--golden is {args.golden}.\nFix: give 1 or more.")
+    if args.origin == "jaxrl":
+        _from_jaxrl(args)
+        return _report(args, "JAX checkpoint", f"{args.golden} random observations")
     opened = bundle.load(bundle.resolve(args.run))
     observations, source = golden_observations(opened, args.golden)
     bundle.save(
@@ -49,15 +67,65 @@ def run(args: argparse.Namespace) -> int:
         golden=[(observation, key) for key, observation in enumerate(observations)],
         golden_source=source,
     )
+    return _report(args, str(opened.path), f"{len(observations)} golden pairs: {source}")
+
+
+def _report(args: argparse.Namespace, origin: str, golden: str) -> int:
+    from deft import bundle
+
     # Opened once more: what was written is what whoever gets it will read.
     written = bundle.load(args.bundle)
     if args.json:
         print(json.dumps(bundle.describe(args.bundle)))
         return 0
     size = sum(each.stat().st_size for each in args.bundle.iterdir()) / 1e6
-    print(f"{args.bundle}: {written.info['family']} from {opened.path}, {size:.1f} MB")
-    print(f"digest {written.digest[:16]}, {len(observations)} golden pairs: {source}")
+    print(f"{args.bundle}: {written.info['family']} from {origin}, {size:.1f} MB")
+    print(f"digest {written.digest[:16]}, {golden}")
     return 0
+
+
+def _from_jaxrl(args: argparse.Namespace) -> None:
+    from deft import bundle, formats
+    from deft.cli.ingest import parse_image_size
+    from deft.recipes import jaxrl
+
+    height, width = parse_image_size(args.image_size)
+    given = jaxrl.Given(
+        height=height,
+        width=width,
+        fps=args.fps,
+        camera=args.camera,
+        obs_horizon=args.obs_horizon,
+        pool=args.pool,
+        activation=args.activation,
+        action=jaxrl.stats_from(args.stats) if args.stats else jaxrl.BRIDGE_ACTION,
+    )
+    leaves = formats.flatten(formats.read_flax(args.run))
+    policy = jaxrl.policy_from(leaves, given, args.run)
+    rng = np.random.default_rng(0)
+    golden = [(_random(policy.spec, rng), key) for key in range(args.golden)]
+    stats = args.stats.name if args.stats else "published by BridgeData V2"
+    bundle.save(
+        args.bundle,
+        policy,
+        overwrite=args.overwrite,
+        provenance={"from": "jaxrl", "checkpoint": Path(args.run).name, "action_stats": stats},
+        golden=golden,
+        golden_source="random pictures",
+    )
+
+
+def _random(contract: "Spec", rng: np.random.Generator) -> "Observation":
+    """An observation of noise: enough to tell whether weights were read as they were written."""
+    assert contract.horizons is not None  # a policy's contract has them
+    seen: dict[str, Any] = {}
+    for feature in contract.features:
+        shape = (contract.horizons.obs_horizon, *feature.shape)
+        if feature.dtype == "uint8":
+            seen[feature.name] = rng.integers(0, 256, shape, dtype=np.uint8)
+        elif feature.role != "action":
+            seen[feature.name] = rng.normal(size=shape).astype(np.float32)
+    return seen
 
 
 def golden_observations(opened: "Bundle", count: int) -> "tuple[list[Observation], str]":

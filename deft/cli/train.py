@@ -8,9 +8,10 @@ examples:
   deft train policy=bc,flow seed=1,2,3 data.path=my_store -m   every combination, in turn
   deft train --config runs/pusht/flow/a/config.yaml session=b  start again from a run's settings
 
-groups:    policy=bc|flow
-           task=bridge|custom|metaworld|metaworld_image|pusht|pusht_image
+groups:    policy=bc|contrastive_rl|flow|gc_bc|gc_ddpm_bc|gc_iql|lc_bc
+           task=bridge|bridge_local|custom|metaworld|metaworld_image|pusht|pusht_image
            augment=none|bridge|bridge_upstream|bridge_torch|crop|colour
+           compat=upstream       the numbers of BridgeData V2's JAX code, defects included
 settings:  data.{path,weights,sampling,include,exclude,episodes,observations,image_size,
                  val_fraction,fps,goals,threads,prefetch,cache,cache_gb,remote_cache_gb}
            train.{steps,batch_size,log_freq,save_freq,keep_freq,grad_clip_norm}
@@ -131,12 +132,12 @@ def _tree(
     session = _value(words, "session") or f"{policy}-{stamp}"
     runs = _value(words, "runs_dir") or str(places.runs_dir())
     folder = Path(runs).expanduser().resolve() / task / policy / session
-    chosen = ("policy", "task", "augment", "session", "runs_dir")
+    chosen = ("policy", "task", "augment", "compat", "session", "runs_dir")
     rest = [word for word in words if settings.key_of(word) not in chosen]
     previous = _load(folder / "config.yaml") if (folder / "config.yaml").exists() else None
     resume = (_value(words, "resume") or "false").lower() == "true"
     augment = _value(words, "augment")
-    base = recipes.tree(policy, task, augment)
+    base = recipes.tree(policy, task, augment, _value(words, "compat"))
     if resume and previous is not None:
         base = {key: previous[key] for key in base}
     elif given:

@@ -25,7 +25,7 @@ from deft.nn.inputs import Batch, Inputs, number_features, to_unit
 from deft.nn.loss import masked_mean, next_rows, row_mean
 from deft.nn.mlp import MLP, ResidualBlock, Trunk
 from deft.nn.noise_net import MLPResNet
-from deft.nn.normalizer import MODES, Normalizer
+from deft.nn.normalizer import MODES, NormalizeConfig, Normalizer
 from deft.nn.observe import Encoded, ObsEncoder, ObsEncoderConfig
 from deft.nn.optim import Objective, OptimConfig, lr_factor, parameter_groups
 from deft.nn.pooling import Pool, SpatialEmbeddings, SpatialSoftmax
@@ -57,6 +57,7 @@ __all__ = [
     "Inputs",
     "MLPResNet",
     "NoiseSchedule",
+    "NormalizeConfig",
     "Normalizer",
     "Objective",
     "ObsEncoder",

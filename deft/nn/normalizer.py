@@ -1,6 +1,7 @@
 """Physical units to normalised numbers and back, with the values kept among the weights."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -17,6 +18,45 @@ MODES = {
     "identity": "as it is",
 }
 """Mode name to what it does."""
+
+STATISTICS = ("mean", "std", "min", "max", "q01", "q99")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NormalizeConfig:
+    """How one feature is normalised, where the policy's own way is not wanted."""
+
+    mode: str = ""
+    """One of `MODES`; empty for the policy's default."""
+    stats: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    """Values to use instead of those of the data, physical units: `mean`, `std`, `min`, `max`,
+    `q01`, `q99`, one number per element each; what is left out comes from the data."""
+    source: str = ""
+    """Where `stats` are from, for people; the command line notes the file."""
+
+    def __post_init__(self) -> None:
+        for name in self.stats:
+            if name not in STATISTICS:
+                raise ConfigError(
+                    f"normalize: there is no statistic '{name}'. {nearest(name, STATISTICS)}\n"
+                    f"Fix: give some of {', '.join(STATISTICS)}."
+                )
+
+    def over(self, found: Stats | None, feature: Feature) -> Stats | None:
+        """The statistics in use: those of the data with what was given in their place.
+
+        Raises `SpecError` when a list has another length than the feature.
+        """
+        if not self.stats or found is None:
+            return found
+        given = {name: np.asarray(values, np.float64) for name, values in self.stats.items()}
+        for name, values in given.items():
+            if values.shape != (feature.size,):
+                raise SpecError(
+                    f"normalize.{feature.name}.stats.{name} has {values.size} numbers, the feature "
+                    f"has {feature.size} ({feature.describe()}).\nFix: give one per element."
+                )
+        return replace(found, **given)
 
 
 class Normalizer(nn.Module):

@@ -17,6 +17,7 @@ from deft.nn import (
     Batch,
     Draws,
     GaussianHead,
+    NormalizeConfig,
     Normalizer,
     Objective,
     ObsEncoder,
@@ -48,8 +49,8 @@ class BCConfig:
     """How observations become features."""
     periodic: tuple[str, ...] = ()
     """Elements of the state that wrap around, by name; seen as sine and cosine."""
-    normalize: dict[str, str] = field(default_factory=dict)
-    """Normaliser mode by feature name; `mean_std` for those not named."""
+    normalize: dict[str, str | NormalizeConfig] = field(default_factory=dict)
+    """How features are normalised, by name: a mode, or also statistics; `mean_std` for the rest."""
     width: int = 256
     """Hidden size."""
     depth: int = 3

@@ -5,8 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 from deft.errors import ConfigError, SpecError, nearest
-from deft.nn import ObsEncoderConfig
-from deft.spec import GOAL, Feature, Horizons, Spec
+from deft.nn import NormalizeConfig, ObsEncoderConfig
+from deft.spec import GOAL, Feature, Horizons, Spec, Stats
 
 OBSERVED_ROLES = ("image", "state", "other")
 """Roles that `bc` and `flow` observe; `other` only when it is named."""
@@ -82,12 +82,12 @@ def bridge_film_encoder() -> ObsEncoderConfig:
 
 
 def normalizer_modes(
-    wanted: Mapping[str, str], features: Sequence[Feature], default: str
+    wanted: Mapping[str, str | NormalizeConfig], features: Sequence[Feature], default: str
 ) -> dict[str, str]:
     """A normaliser mode for each feature.
 
     Args:
-        wanted: mode by feature name, from the config.
+        wanted: by feature name, from the config.
         features: all features that are normalised.
         default: mode of those that `wanted` leaves out.
 
@@ -95,14 +95,32 @@ def normalizer_modes(
         ConfigError: `wanted` names a feature that is not there.
     """
     names = [feature.name for feature in features]
-    for name in wanted:
+    modes = dict.fromkeys(names, default)
+    for name, how in wanted.items():
         if name not in names:
             raise ConfigError(
                 f"`normalize` names '{name}', which is not normalised here. "
                 f"{nearest(name, names)}\n"
                 "Fix: correct the name, or leave it out; pictures are always 0 to 1."
             )
-    return {name: wanted.get(name, default) for name in names}
+        modes[name] = how if isinstance(how, str) else how.mode or default
+    return modes
+
+
+def normalizer_stats(
+    wanted: Mapping[str, str | NormalizeConfig], contract: Spec, stats: Mapping[str, Stats]
+) -> dict[str, Stats]:
+    """Statistics of the data, with those from the config in their place.
+
+    Raises `SpecError` when values do not fit their feature.
+    """
+    found = dict(stats)
+    for name, how in wanted.items():
+        if isinstance(how, NormalizeConfig) and name in contract and name in stats:
+            used = how.over(stats[name], contract[name])
+            assert used is not None
+            found[name] = used
+    return found
 
 
 def saliency_features(data_spec: Spec, cameras: Sequence[str]) -> dict[str, str]:

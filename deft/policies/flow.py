@@ -21,6 +21,7 @@ from deft.nn import (
     MLP,
     Batch,
     Draws,
+    NormalizeConfig,
     Normalizer,
     Objective,
     ObsEncoder,
@@ -57,8 +58,8 @@ class FlowConfig:
     """How observations become features."""
     periodic: tuple[str, ...] = ()
     """Elements of the state that wrap around, by name; seen as sine and cosine."""
-    normalize: dict[str, str] = field(default_factory=dict)
-    """Normaliser mode by feature name; `bounds` for those not named."""
+    normalize: dict[str, str | NormalizeConfig] = field(default_factory=dict)
+    """How features are normalised, by name: a mode, or also statistics; `bounds` for the rest."""
     width: int = 512
     """Hidden size of the network."""
     depth: int = 4

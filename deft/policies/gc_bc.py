@@ -17,6 +17,7 @@ from deft.nn import (
     ActionHeadConfig,
     Batch,
     Draws,
+    NormalizeConfig,
     Normalizer,
     Objective,
     ObsEncoder,
@@ -51,8 +52,8 @@ class GCBCConfig:
     there is no image."""
     periodic: tuple[str, ...] = ()
     """Elements of the state that wrap around, by name; seen as sine and cosine."""
-    normalize: dict[str, str] = field(default_factory=dict)
-    """Normaliser mode by feature name; `mean_std` for those not named."""
+    normalize: dict[str, str | NormalizeConfig] = field(default_factory=dict)
+    """How features are normalised, by name: a mode, or also statistics; `mean_std` for the rest."""
     head: ActionHeadConfig = field(default_factory=ActionHeadConfig)
     """From features to actions."""
     saliency: SaliencyConfig = field(default_factory=SaliencyConfig)

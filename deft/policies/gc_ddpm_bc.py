@@ -24,6 +24,7 @@ from deft.nn import (
     Draws,
     MLPResNet,
     NoiseSchedule,
+    NormalizeConfig,
     Normalizer,
     Objective,
     ObsEncoder,
@@ -58,8 +59,8 @@ class GCDDPMBCConfig:
     there is no image."""
     periodic: tuple[str, ...] = ()
     """Elements of the state that wrap around, by name; seen as sine and cosine."""
-    normalize: dict[str, str] = field(default_factory=dict)
-    """Normaliser mode by feature name; `mean_std` for those not named."""
+    normalize: dict[str, str | NormalizeConfig] = field(default_factory=dict)
+    """How features are normalised, by name: a mode, or also statistics; `mean_std` for the rest."""
     diffusion_steps: int = 20
     """Steps from noise to actions."""
     schedule: NoiseSchedule = "cosine"

@@ -5,6 +5,7 @@ from typing import Any
 
 from deft.errors import ConfigError, nearest
 from deft.policies.bc import BC, BCConfig
+from deft.policies.contract import normalizer_stats
 from deft.policies.contrastive_rl import ContrastiveRL, ContrastiveRLConfig
 from deft.policies.flow import Flow, FlowConfig
 from deft.policies.gc_bc import GCBC, GCBCConfig
@@ -70,4 +71,6 @@ def build(config: Any, spec: Spec, stats: Mapping[str, Stats] | None) -> Policy:
         SpecError: statistics of a feature are missing or of another size.
     """
     family(config)
+    if stats is not None:
+        stats = normalizer_stats(config.normalize, spec, stats)
     return _CLASSES[type(config)](config, spec, stats)

@@ -1,6 +1,7 @@
 """Named starting points: what a policy, a task and an augmentation change in the defaults."""
 
+from deft.recipes import jaxrl
 from deft.recipes.augments import AUGMENTS, augment
-from deft.recipes.tasks import TASKS, tree
+from deft.recipes.tasks import COMPAT, TASKS, tree
 
-__all__ = ["AUGMENTS", "TASKS", "augment", "tree"]
+__all__ = ["AUGMENTS", "COMPAT", "TASKS", "augment", "jaxrl", "tree"]

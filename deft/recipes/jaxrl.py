@@ -5,8 +5,10 @@ pictures, statistics of the actions) is given. Nothing is guessed from the order
 one has a name on both sides, and one that is left over or missing is an error.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -60,6 +62,27 @@ class Given:
     """Of the image network."""
     action: spec.Stats = BRIDGE_ACTION
     """Statistics that actions were normalised with; mean and deviation are used."""
+
+
+def stats_from(path: Path) -> spec.Stats:
+    """Mean and deviation of actions from a JSON file, as `{"mean": […], "std": […]}`; extremes
+    where it has `min` and `max`, else five deviations.
+
+    Raises `FormatError` for anything else.
+    """
+    try:
+        values = json.loads(path.read_bytes())
+        mean, std = (np.asarray(values[key], np.float64) for key in ("mean", "std"))
+        low = np.asarray(values.get("min", mean - 5 * std), np.float64)
+        high = np.asarray(values.get("max", mean + 5 * std), np.float64)
+        if any(each.shape != (len(ACTION_NAMES),) for each in (mean, std, low, high)):
+            raise ValueError(f"wanted {len(ACTION_NAMES)} numbers each")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise FormatError(
+            f"{path}: holds no statistics of actions.\nFound: {error}.\n"
+            f'Fix: write {{"mean": [...], "std": [...]}} with {len(ACTION_NAMES)} numbers each.'
+        ) from error
+    return spec.Stats(mean=mean, std=std, min=low, max=high, q01=low, q99=high, count=1)
 
 
 def policy_from(leaves: Mapping[str, Any], given: Given, where: str) -> policies.Policy:
@@ -397,7 +420,12 @@ def _data_spec(agent: _Agent, given: Given) -> spec.Spec:
     if agent.state > 0:
         state = spec.Feature(name="state", role="state", shape=(agent.state,), dtype="float32")
         features.append(state)
-    text = spec.Feature(name="instruction", role="language", shape=(), dtype="str")
+    if agent.family == "lc_bc":
+        # The vectors are those of MUSE, which no checkpoint holds: whoever asks brings them.
+        size = (agent.config.language_size,)
+        features.append(
+            spec.Feature(name="language_embedding", role="language", shape=size, dtype="float32")
+        )
     action = spec.Feature(
         name="action",
         role="action",
@@ -405,7 +433,7 @@ def _data_spec(agent: _Agent, given: Given) -> spec.Spec:
         dtype="float32",
         names=ACTION_NAMES,
     )
-    return spec.Spec(features=(*features, text, action), fps=given.fps)
+    return spec.Spec(features=(*features, action), fps=given.fps)
 
 
 def _stats(given: Given) -> dict[str, spec.Stats]:

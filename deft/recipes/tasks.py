@@ -5,9 +5,24 @@ from typing import Any
 
 from deft import nn, policies, spec, train
 from deft.errors import ConfigError, nearest
-from deft.recipes import augments
+from deft.recipes import augments, bridge
 
 Tree = dict[str, Any]
+
+
+def _horizons(policy: str, obs: int, pred: int, action: int) -> Tree:
+    """Horizons of a task; a critic judges single actions."""
+    if policy in ("gc_iql", "contrastive_rl"):
+        pred = action = 1
+    return {"obs_horizon": obs, "pred_horizon": pred, "action_horizon": action}
+
+
+def _small(policy: str) -> Tree:
+    """The small image network, where a policy's own would be BridgeData's."""
+    if policy in ("bc", "flow"):
+        return {}
+    encoder = {"image": "cnn", "pool": "spatial_softmax", "image_features": 64}
+    return {"encoder": encoder | {"ticks": "separate"}}
 
 
 def pusht(policy: str) -> Tree:
@@ -16,15 +31,12 @@ def pusht(policy: str) -> Tree:
         # Two per cent held out, as Diffusion Policy does: every demonstration counts here.
         "data": {"observations": ["state"], "fps": 10.0, "val_fraction": 0.02},
         "policy": {
-            "obs_horizon": 2,
-            "pred_horizon": 16,
-            "action_horizon": 8,
+            **_horizons(policy, 2, 16, 8),
             "periodic": ["block.angle"],
-            "width": 256,
             # Against stalling where a person paused, which 25,650 frames learned by heart lead to:
             # mean maximum reward 0.87 without both (50 seeds from 100000), 0.93 with dropout and
             # 0.92 with both (150 seeds, from 100000 and 300000); one training each.
-            "dropout": 0.1,
+            **({"width": 256, "dropout": 0.1} if policy in ("bc", "flow") else {}),
             "encoder": {"state_noise": 0.02},
         },
         # Small batches: on a CPU, many cheap steps beat few large ones (mean reward 0.86 with 64,
@@ -39,7 +51,7 @@ def pusht_image(policy: str) -> Tree:
     """Push-T seeing the 96x96 picture only."""
     return {
         "data": {"observations": ["image"], "fps": 10.0},
-        "policy": {"obs_horizon": 2, "pred_horizon": 16, "action_horizon": 8},
+        "policy": {**_horizons(policy, 2, 16, 8), **_small(policy)},
         "train": {"batch_size": 64, "steps": 20_000},
     }
 
@@ -48,7 +60,8 @@ def metaworld(policy: str) -> Tree:
     """A MetaWorld task from expert demonstrations, seeing the simulator's state."""
     return {
         "data": {"observations": ["state"]},
-        "policy": {"obs_horizon": 1, "pred_horizon": 8, "action_horizon": 4, "width": 256}
+        "policy": _horizons(policy, 1, 8, 4)
+        | ({"width": 256} if policy in ("bc", "flow") else {})
         | ({"depth": 2} if policy == "flow" else {}),
         "train": {"batch_size": 256, "steps": 6_000},
         "optim": {"lr": 1e-3},
@@ -59,17 +72,9 @@ def metaworld_image(policy: str) -> Tree:
     """A MetaWorld task seeing one camera and the hand."""
     return {
         "data": {"observations": ["proprio", "image"]},
-        "policy": {"obs_horizon": 1, "pred_horizon": 8, "action_horizon": 4},
+        "policy": {**_horizons(policy, 1, 8, 4), **_small(policy)},
         "train": {"batch_size": 64, "steps": 1_500},
         "optim": {"lr": 1e-3},
-    }
-
-
-def bridge(policy: str) -> Tree:
-    """BridgeData: one camera and the arm's state, single actions."""
-    return {
-        "data": {"observations": ["state", "image_0"]},
-        "policy": {"obs_horizon": 1, "pred_horizon": 4, "action_horizon": 1},
     }
 
 
@@ -79,7 +84,8 @@ def custom(policy: str) -> Tree:
 
 
 TASKS: dict[str, Callable[[str], Tree]] = {
-    "bridge": bridge,
+    "bridge": bridge.bridge,
+    "bridge_local": bridge.bridge_local,
     "custom": custom,
     "metaworld": metaworld,
     "metaworld_image": metaworld_image,
@@ -88,13 +94,18 @@ TASKS: dict[str, Callable[[str], Tree]] = {
 }
 
 
-def tree(policy: str, task: str, augment: str | None = None) -> Tree:
+COMPAT: dict[str, Callable[[str], Tree]] = {"upstream": bridge.upstream}
+"""Whose numbers are to be reproduced, by name."""
+
+
+def tree(policy: str, task: str, augment: str | None = None, compat: str | None = None) -> Tree:
     """The whole tree of settings for a policy on a task; `data.path` is left to be given.
 
     Args:
         policy: one of `policies.POLICIES`.
         task: one of `TASKS`.
         augment: one of `AUGMENTS`; None takes the task's, which is none unless it says so.
+        compat: one of `COMPAT`, which replaces what the task says; None for ours.
 
     Raises `ConfigError` for an unknown name.
     """
@@ -118,10 +129,16 @@ def tree(policy: str, task: str, augment: str | None = None) -> Tree:
         "seed": 0,
         "device": "auto",
     }
-    changes = TASKS[task](policy)
-    if augment is not None:
-        changes.pop("augment", None)
-    return _merged(whole, changes)
+    if compat is not None and compat not in COMPAT:
+        raise ConfigError(
+            f"There is no `compat={compat}`. {nearest(compat, COMPAT)}\n"
+            f"Fix: choose one of {', '.join(COMPAT)}, or leave it out."
+        )
+    for changes in (TASKS[task](policy), COMPAT[compat](policy) if compat else {}):
+        if augment is not None:
+            changes.pop("augment", None)
+        whole = _merged(whole, changes)
+    return whole
 
 
 def _merged(whole: Mapping[str, Any], changes: Mapping[str, Any]) -> Tree:

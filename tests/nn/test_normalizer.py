@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from deft.errors import ConfigError, SpecError
-from deft.nn import MODES, Normalizer
+from deft.nn import MODES, NormalizeConfig, Normalizer
 from deft.spec import Feature, Stats
 
 STATE = Feature(name="arm.state", role="state", shape=(4,), dtype="float32")
@@ -90,3 +90,17 @@ def test_what_is_missing_is_named() -> None:
         Normalizer((STATE,), {"arm.state": Stats.of(values()[:, :3])}, {"arm.state": "bounds"})
     with pytest.raises(ConfigError, match="Did you mean 'bounds'"):
         Normalizer((STATE,), None, {"arm.state": "bound"})
+
+
+def test_given_statistics_replace_those_of_the_data() -> None:
+    feature = Feature(name="action", role="action", shape=(2,), dtype="float32")
+    data = Stats.of(np.random.default_rng(0).normal(size=(50, 2)))
+    given = NormalizeConfig(stats={"mean": (1.0, 2.0), "std": (3.0, 4.0)}, source="a file")
+    used = given.over(data, feature)
+    assert used is not None
+    assert (used.mean.tolist(), used.std.tolist()) == ([1.0, 2.0], [3.0, 4.0])
+    assert np.array_equal(used.min, data.min)
+    with pytest.raises(SpecError, match=r"stats\.mean has 3 numbers"):
+        NormalizeConfig(stats={"mean": (1.0, 2.0, 3.0)}).over(data, feature)
+    with pytest.raises(ConfigError, match="Did you mean 'mean'"):
+        NormalizeConfig(stats={"men": (1.0,)})

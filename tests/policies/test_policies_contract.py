@@ -1,12 +1,15 @@
 """Which features of the data a policy takes."""
 
+import json
 from dataclasses import replace
 
 import pytest
+import torch
 
 from deft.errors import ConfigError, SpecError
+from deft.nn import NormalizeConfig
 from deft.policies import BCConfig, FlowConfig, build, contract
-from deft.spec import Feature, Horizons, Spec
+from deft.spec import Feature, Horizons, Spec, from_plain, to_plain
 from suites.policies import arm_spec, arm_stats
 
 
@@ -82,3 +85,12 @@ def test_settings_must_name_what_there_is(settings: dict[str, object], message: 
     config = FlowConfig(**settings)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=message):
         build(config, contract(config, arm_spec("front")), arm_stats())
+
+
+def test_statistics_of_a_config_reach_the_weights() -> None:
+    own = NormalizeConfig(mode="mean_std", stats={"mean": (7.0, 8.0), "std": (2.0, 4.0)})
+    config = BCConfig(normalize={"action": own})
+    assert from_plain(BCConfig, json.loads(json.dumps(to_plain(config)))) == config
+    policy = build(config, contract(config, arm_spec()), arm_stats())
+    middle = policy.normalizer.inverse("action", torch.zeros(2))
+    assert torch.equal(middle, torch.tensor([7.0, 8.0]))

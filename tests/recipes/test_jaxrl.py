@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from deft import formats, policies
+from deft import bundle, formats, policies
+from deft.cli.main import main
 from deft.errors import FormatError
 from deft.recipes import jaxrl
 
@@ -111,3 +112,17 @@ def test_every_weight_that_does_not_fit_is_named(made: Path) -> None:
         jaxrl.policy_from(leaves, jaxrl.Given(**SMALL), "here")
     for part in ("network/Dense_1/bias", "surplus", "Dense_0/kernel", "(256, 6)"):
         assert part in str(caught.value)
+
+
+def test_the_command_writes_a_bundle_that_opens(made: Path, tmp_path: Path) -> None:
+    stats = tmp_path / "stats.json"
+    stats.write_text('{"mean": [0, 0, 0, 0, 0, 0, 0.5], "std": [1, 1, 1, 1, 1, 1, 0.5]}')
+    words = ["--from", "jaxrl", "--image-size", "64x64", "--golden", "2", "--stats", str(stats)]
+    assert main(["export", str(made / "lc_bc/checkpoint_7"), str(tmp_path / "out"), *words]) == 0
+    opened = bundle.load(tmp_path / "out")
+    assert opened.info["provenance"]["action_stats"] == "stats.json"
+    held = dict(np.load(made / "lc_bc/answers.npz"))
+    seen = {"image_0": held["image"][:1], "language_embedding": held["language"][:1]}
+    chunk = bundle.actor(opened).act(seen)
+    wanted = held["params/actor"][0] * [1, 1, 1, 1, 1, 1, 0.5] + [0, 0, 0, 0, 0, 0, 0.5]
+    np.testing.assert_allclose(chunk.actions[0], wanted, atol=1e-4, rtol=1e-4)
