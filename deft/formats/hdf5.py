@@ -1,7 +1,7 @@
 """HDF5 files from outside: whatever is wrong with one becomes a FormatError that names it.
 
-Links and data sets that lead to other files are refused, so a recording shows only itself. One
-thing is out of reach from here: libhdf5 may loop for ever over metadata in which bits are flipped.
+Links and data sets that lead to other files are refused, so a recording shows only itself. libhdf5
+may loop for ever over metadata in which bits are flipped, so another process tries it first.
 """
 
 import re
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from deft.errors import FormatError, need
+from deft.formats.hdf5_probe import check_structure
 
 NUMBERS = frozenset(
     {"bool", "float16", "float32", "float64"}
@@ -69,6 +70,7 @@ class Hdf5:
         with self._lock:
             try:
                 if self._file is None:
+                    check_structure(self.path)
                     self._file = h5py.File(self.path, "r", rdcc_nbytes=_CHUNK_CACHE)
                 yield self._file
             except FormatError:
