@@ -4,6 +4,7 @@ examples:
   deft eval runs/pusht/flow/a env=pusht                     50 test seeds, 4 videos, a report
   deft eval runs/pusht/flow/a@best env=pusht episodes=200   another checkpoint, more episodes
   deft eval my_bundle env=metaworld/drawer-open-v3 blind=true   the same policy without pictures
+  deft eval runs/m/gc_bc/a env=metaworld/reach-v3 goals=shuffled    does it heed its goals?
   deft eval ws://127.0.0.1:8000 env=pusht                   through a server; the same result
   deft eval runs/pusht/flow/a data.path=my_store            held-out action error, no simulator
 
@@ -11,8 +12,9 @@ A policy is a run, a checkpoint, a bundle, or the address of a server. Without `
 are compared with the recorded ones of a store.
 
 settings:  env  episodes=50  seed=100000 (the first of the test seeds)  videos=4  max_steps
-           action_horizon  blind=false  device=auto  out=DIR  token_file=FILE (for a server)
+           action_horizon  blind=false  goals=own|shuffled  device=auto  out=DIR  token_file=FILE (for a server)
            data.path=STORE  data.split=val|train  data.max_windows=512
+A policy with goals is shown what the scripted expert achieved in the same episode.
 Results go to <run>/eval/..., or ./eval-... for a bundle or server. A stopped evaluation goes on
 where it was when the command is given again.
 """
@@ -30,6 +32,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from deft.errors import ConfigError
+from deft.spec import GOAL
 
 if TYPE_CHECKING:
     from deft.envs import Env
@@ -74,6 +77,8 @@ class EvalConfig:
     """Rows of a chunk to run before asking again; null takes the policy's own."""
     blind: bool = False
     """Black pictures: what the policy achieves without looking."""
+    goals: Literal["own", "shuffled"] = "own"
+    """For policies with goals: what the expert achieved in this episode, or in another one."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     out: str = ""
@@ -184,9 +189,19 @@ def _folder(target: Target, config: EvalConfig, what: str) -> Path:
     if config.out:
         return Path(config.out)
     what = what.replace("/", "-") + ("-blind" if config.blind else "")
+    what += "-shuffled" if config.goals == "shuffled" else ""
     if target.home is not None:
         return target.home / "eval" / f"{what}-{target.label}"
     return Path(f"eval-{target.label}-{what}")
+
+
+def _marks(config: EvalConfig) -> str:
+    """What is not as usual, for titles."""
+    marks = [
+        *(["blind"] if config.blind else []),
+        *(["shuffled goals"] if config.goals != "own" else []),
+    ]
+    return f" ({', '.join(marks)})" if marks else ""
 
 
 def _simulate(target: Target, config: EvalConfig, command: str, *, as_json: bool) -> None:
@@ -199,8 +214,13 @@ def _simulate(target: Target, config: EvalConfig, command: str, *, as_json: bool
         lambda: _make_env(target.actor, config),
         target.actor,
         seeds,
-        settings={**target.settings, "env": config.env, "blind": config.blind},
-        title=f"{target.name}{' (blind)' if config.blind else ''} on {config.env}",
+        settings={
+            **target.settings,
+            "env": config.env,
+            "blind": config.blind,
+            **({"goals": config.goals} if config.goals != "own" else {}),
+        },
+        title=f"{target.name}{_marks(config)} on {config.env}",
         command=command,
         action_horizon=config.action_horizon,
         max_steps=config.max_steps,
@@ -220,7 +240,10 @@ def _make_env(actor: "Actor", config: EvalConfig) -> "Env":
     """An environment that shows what the policy looks at, and nothing else."""
     from deft import envs
 
-    inputs = [f for f in actor.spec.features if f.role != "action" and f.dtype != "str"]
+    goals = [f.name.removeprefix(GOAL) for f in actor.spec.role("goal")]
+    inputs = [
+        f for f in actor.spec.features if f.role not in ("action", "goal") and f.dtype != "str"
+    ]
     options: dict[str, Any] = {"max_steps": config.max_steps}
     sizes = {(f.height, f.width) for f in inputs if f.is_frame}
     if len(sizes) > 1:
@@ -231,7 +254,12 @@ def _make_env(actor: "Actor", config: EvalConfig) -> "Env":
         )
     for height, width in sizes:
         options |= {"image_height": height, "image_width": width}
-    return envs.make(config.env, tuple(f.name for f in inputs), **options)
+    env = envs.make(config.env, tuple(f.name for f in inputs), **options)
+    if not goals:
+        return env
+    # Seeds of another run of as many episodes: every goal is met, and none in its own episode.
+    offset = 0 if config.goals == "own" else config.episodes
+    return envs.GoalEnv(env, envs.expert(config.env), goals, offset)
 
 
 def _compare(target: Target, config: EvalConfig, command: str, *, as_json: bool) -> None:

@@ -1,6 +1,7 @@
 """The door to simulators: one adapter per simulator, one protocol for all of them."""
 
 from deft.envs.env import TEST_SEEDS_FROM, Env, Expert, Step
+from deft.envs.goals import GoalEnv
 from deft.envs.recording import (
     Demonstration,
     Demonstrations,
@@ -18,6 +19,7 @@ __all__ = [
     "Demonstrations",
     "Env",
     "Expert",
+    "GoalEnv",
     "Step",
     "demonstrate",
     "episode_id",
