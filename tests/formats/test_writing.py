@@ -7,9 +7,13 @@ from pathlib import Path
 import pytest
 
 from deft.errors import FormatError
-from deft.formats.writing import DiskError, Workspace
+from deft.formats.writing import DiskError, Workspace, is_unfinished, tidy
 
 PLAN = {"format": "letters"}
+
+
+def one(path: Path) -> None:
+    path.write_text("1")
 
 
 def letters(path: Path, places: list[Path]) -> None:
@@ -128,3 +132,47 @@ def test_killed_at_any_moment_the_result_is_whole_or_absent(tmp_path: Path) -> N
     assert (tmp_path / "old").read_text() == "abc"
     left = {each.name for each in tmp_path.iterdir()}
     assert left <= {"old", "letters.partial"}
+
+
+def test_a_helper_adds_and_the_leader_finds(tmp_path: Path) -> None:
+    path, plan = tmp_path / "out", {"a": 1}
+    with pytest.raises(FormatError, match="nothing has been begun"):
+        Workspace(path, plan, join=True)
+    leader = Workspace(path, plan)
+    with pytest.raises(FormatError, match="a differ"):
+        Workspace(path, {"a": 2}, join=True)
+    helper = Workspace(path, plan, join=True)
+    helper.keep("one", one)
+    helper.close()
+    assert leader.has("one")
+    assert is_unfinished(path)
+    leader.publish(["one"], letters)
+    assert path.read_bytes() == b"1"
+    assert not is_unfinished(path)
+
+
+def test_a_workspace_begun_otherwise_is_dropped_on_request(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    first = Workspace(path, {"a": 1})
+    first.keep("one", one)
+    first.close()
+    with pytest.raises(FormatError, match="other arguments"):
+        Workspace(path, {"a": 2})
+    second = Workspace(path, {"a": 2}, may_drop=True)
+    assert not second.has("one")
+    second.close()
+
+
+def test_what_is_left_behind_a_finished_recording_is_removed(tmp_path: Path) -> None:
+    path, folder = tmp_path / "out", tmp_path / "out.partial"
+    leader = Workspace(path, {"a": 1})
+    leader.keep("one", one)
+    tidy(path)
+    assert is_unfinished(path)
+    leader.close()
+    # As after a kill between the last rename and the removal of the folder.
+    path.write_bytes(b"1")
+    (folder / "finished").write_bytes(b"")
+    assert not is_unfinished(path)
+    tidy(path)
+    assert [each.name for each in tmp_path.iterdir()] == ["out"]
