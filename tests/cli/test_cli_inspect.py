@@ -270,7 +270,8 @@ def test_a_recording_that_cannot_be_opened_is_not_counted(
     write_robotwin(tmp_path / "r" / "lift")
     for broken in write_robotwin(tmp_path / "r" / "stack").rglob("*.hdf5"):
         with h5py.File(broken, "r+") as file:
-            file["joint_action/left_arm"][...] = np.nan
+            joints: Any = file["joint_action/left_arm"]
+            joints[...] = np.nan
     assert inspect(tmp_path / "r", "--actions", "--json") == 1
     found = json.loads(capsys.readouterr().out)
     assert [each["recording"] for each in found["failed"]] == ["stack"]

@@ -134,7 +134,7 @@ def fuzz(child: Child, kinds: list[str], cases: int) -> None:
         max_examples=cases,
         deadline=None,
         phases=[Phase.generate],  # every failure of a run is told, none is shrunk
-        suppress_health_check=list(HealthCheck),
+        suppress_health_check=(HealthCheck.too_slow, HealthCheck.function_scoped_fixture),
     )
     @given(st.lists(one, min_size=1, max_size=2))
     def hold(damage: list[tuple[str, int]]) -> None:
