@@ -21,6 +21,7 @@ COMMANDS = {
     "eval": "measure a policy in a simulator or on held-out episodes",
     "export": "write a checkpoint as a bundle that opens by itself",
     "serve": "answer observations with actions over the network",
+    "doctor": "what is installed, what is wrong with it, and the command that fixes it",
 }
 """Every command with its line of help; the module of the same name in `deft.cli` runs it."""
 
