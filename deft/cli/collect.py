@@ -17,6 +17,7 @@ settings:  env           pusht, or metaworld/<task>
            noise=0.0     Gaussian noise on the actions that are run, standard deviation in halves of
                          the action range; the expert's clean advice is what is recorded
                          (pusht bears 0.02, most of metaworld 0.2)
+           executed=false  true records the actions that are run instead: bad demonstrations
            hold_steps    ticks recorded after success; else what suits the expert (metaworld 10)
            max_steps     ticks after which an episode is given up; else the task's own
            max_tries     seeds to play at most; else 3 per episode and 10 more
@@ -69,6 +70,8 @@ class CollectConfig:
     """Leave out episodes that the expert did not solve, and play further seeds for them."""
     noise: float = 0.0
     """Standard deviation of the noise on the actions that are run, in halves of their range."""
+    executed: bool = False
+    """Record the actions that are run, noise and all, instead of the expert's advice."""
     hold_steps: int | None = None
     """Ticks recorded after the first success; None takes what suits the expert."""
     max_steps: int | None = None
@@ -141,6 +144,7 @@ def collect(config: CollectConfig, *, overwrite: bool = False) -> dict[str, Any]
         max_steps=config.max_steps,
         hold_steps=config.hold_steps,
         noise=config.noise,
+        executed=config.executed,
     )
     spec = envs.spec_of(plan)
     target = Path(config.out) if config.out else data_dir() / config.env.replace("/", "_")

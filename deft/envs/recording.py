@@ -36,6 +36,9 @@ class Demonstrations:
     """Standard deviation of the Gaussian noise on the actions that are run, in halves of the action
     range. The expert's clean advice is what is recorded, so the episodes show how to come back
     from a disturbance (Laskey et al. 2017, arXiv:1703.09327)."""
+    executed: bool = False
+    """Record the actions that are run, noise and all, instead of the advice: with much noise, bad
+    demonstrations for those who learn from them."""
 
     def __post_init__(self) -> None:
         if self.noise < 0:
@@ -70,7 +73,8 @@ def episode_id(env: str, seed: int) -> str:
 def record(env: Env, actor: Expert, seed: int, plan: Demonstrations) -> Demonstration:
     """Play one episode and keep what was seen and advised.
 
-    Row t holds the observation before action t and the expert's advice for it. The episode ends
+    Row t holds the observation before action t and the expert's advice for it, or with
+    `plan.executed` the action that was run. The episode ends
     `hold_steps` ticks after the first success, or after `max_steps`.
 
     Args:
@@ -86,7 +90,7 @@ def record(env: Env, actor: Expert, seed: int, plan: Demonstrations) -> Demonstr
     low, high = env.action_range
     hold = actor.hold_steps if plan.hold_steps is None else plan.hold_steps
     seen: list[Observation] = []
-    advised: list[np.ndarray] = []
+    kept: list[np.ndarray] = []
     solved_at: int | None = None
     observation = env.reset(seed)
     actor.reset(env)
@@ -95,15 +99,16 @@ def record(env: Env, actor: Expert, seed: int, plan: Demonstrations) -> Demonstr
             break
         action = actor.act()
         seen.append(observation)
-        advised.append(action)
+        advice = action
         if plan.noise:
             spread = plan.noise * (high - low) / 2
             action = action + random.normal(0, spread).astype(np.float32)
+        kept.append(np.clip(action, low, high) if plan.executed else advice)
         step = env.step(action)
         observation = step.observation
         if step.success and solved_at is None:
             solved_at = len(seen)
-    episode = _as_episode(env, seed, seen, np.stack(advised))
+    episode = _as_episode(env, seed, seen, np.stack(kept))
     return Demonstration(seed=seed, success=solved_at is not None, episode=episode)
 
 

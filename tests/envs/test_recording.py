@@ -128,6 +128,17 @@ def test_noise_disturbs_what_is_run_and_not_what_is_recorded() -> None:
     assert env.run == run
 
 
+def test_what_is_run_may_be_recorded_instead() -> None:
+    plan = Demonstrations(env="counter", noise=2.0, executed=True, hold_steps=99)
+    env = Counter()
+    episode = envs.record(env, CountingExpert(), 3, plan).episode
+    assert episode is not None
+    low, high = Counter.action_range
+    recorded = episode.arrays["action"][:, 0]
+    np.testing.assert_array_equal(recorded, np.clip(np.float32(env.run), low, high))
+    assert recorded.tolist() != list(range(9))
+
+
 def test_seeds_are_played_until_enough_are_solved(counter: Counter) -> None:
     played = list(envs.demonstrate(PLAN, 4))
     assert [(each.seed, each.success) for each in played] == [
