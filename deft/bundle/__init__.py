@@ -9,18 +9,21 @@ from typing import TYPE_CHECKING, Any
 from deft.bundle.describe import describe
 from deft.bundle.files import is_bundle, verify
 from deft.bundle.locate import checkpoints, resolve
+from deft.bundle.sentences import Sentences
 
 if TYPE_CHECKING:
     from deft.bundle.golden import Golden
     from deft.bundle.loading import Bundle, actor, load
-    from deft.bundle.policy_actor import PolicyActor
+    from deft.bundle.policy_actor import PolicyActor, batch_of
     from deft.bundle.writing import save, write
 
 __all__ = [
     "Bundle",
     "Golden",
     "PolicyActor",
+    "Sentences",
     "actor",
+    "batch_of",
     "checkpoints",
     "describe",
     "is_bundle",
@@ -36,6 +39,7 @@ _WITH_TORCH = {
     "Golden": "golden",
     "PolicyActor": "policy_actor",
     "actor": "loading",
+    "batch_of": "policy_actor",
     "load": "loading",
     "save": "writing",
     "write": "writing",

@@ -6,6 +6,7 @@ from typing import Any
 from deft.bundle.files import (
     GOLDEN,
     NEEDED,
+    OPTIONAL,
     SPEC,
     SUMS,
     WEIGHTS,
@@ -14,6 +15,7 @@ from deft.bundle.files import (
     read_json,
     verify,
 )
+from deft.bundle.sentences import about_sentences
 from deft.errors import BundleError, SpecError
 from deft.spec import Spec
 
@@ -27,7 +29,8 @@ def describe(path: str | Path, *, check: bool = False) -> dict[str, Any]:
 
     Returns:
         `path`, `digest`, `family`, `config`, `versions`, `provenance`, `golden`, `spec`,
-        `statistics_digest`, `weights` (tensors, numbers, bytes), `other_files`.
+        `statistics_digest`, `sentences` (None, or how many and of which encoder), `weights`
+        (tensors, numbers, bytes), `other_files`.
 
     Raises:
         BundleError: a file is missing, damaged, or of a newer format.
@@ -38,13 +41,14 @@ def describe(path: str | Path, *, check: bool = False) -> dict[str, Any]:
     digest = digest_of(folder)
     if check:
         verify(folder)
-    own = {*NEEDED, SUMS}
+    own = {*NEEDED, *OPTIONAL, SUMS}
     return {
         "path": str(folder),
         "digest": digest,
         **{key: info.get(key) for key in ("family", "config", "versions", "provenance", "golden")},
         "spec": contract.to_json(),
         "statistics_digest": statistics,
+        "sentences": about_sentences(folder),
         "weights": _weights(folder / WEIGHTS),
         "golden_bytes": (folder / GOLDEN).stat().st_size if (folder / GOLDEN).is_file() else 0,
         "other_files": sorted(each.name for each in folder.iterdir() if each.name not in own),

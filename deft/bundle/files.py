@@ -4,7 +4,11 @@ bundle.json          format, family, config, versions, provenance
 spec.json            what goes in and comes out, with digests of contract and statistics
 model.safetensors    the weights
 golden.safetensors   observations with the chunks that the weights answer, and the draw keys
-SHA256SUMS           digests of these four, written last, as `sha256sum -c` reads them
+SHA256SUMS           digests of all of them, written last, as `sha256sum -c` reads them
+
+A policy that follows instructions has two more:
+sentences.json         the sentences it was trained with, and which encoder made their vectors
+sentences.safetensors  the vectors
 """
 
 import hashlib
@@ -20,6 +24,8 @@ FORMAT = 1
 INFO, SPEC, WEIGHTS, GOLDEN = "bundle.json", "spec.json", "model.safetensors", "golden.safetensors"
 SUMS = "SHA256SUMS"
 NEEDED = (INFO, SPEC, WEIGHTS, GOLDEN)
+SENTENCES, VECTORS = "sentences.json", "sentences.safetensors"
+OPTIONAL = (SENTENCES, VECTORS)
 _MAX_TEXT = 16 << 20
 
 
@@ -113,9 +119,9 @@ def write_json(path: Path, data: dict[str, Any]) -> None:
 
 
 def write_sums(path: Path) -> None:
-    """Write `SHA256SUMS` of the four files, which makes the folder a bundle."""
+    """Write `SHA256SUMS` of the bundle's files, which makes the folder one."""
     lines: list[str] = []
-    for name in sorted(NEEDED):
+    for name in sorted((*NEEDED, *(each for each in OPTIONAL if (path / each).exists()))):
         with (path / name).open("rb") as file:
             lines.append(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {name}\n")
     write_text(path / SUMS, "".join(lines))

@@ -11,6 +11,7 @@ from safetensors.numpy import save_file
 
 from deft.bundle.files import fsync
 from deft.bundle.policy_actor import predict
+from deft.bundle.sentences import Sentences
 from deft.errors import BundleError
 from deft.policies import Policy
 from deft.spec import Observation, Spec, check_observation, expect
@@ -31,7 +32,11 @@ class Golden:
     chunks: np.ndarray
 
     @staticmethod
-    def of(policy: Policy, pairs: Sequence[tuple[Observation, int]]) -> "Golden":
+    def of(
+        policy: Policy,
+        pairs: Sequence[tuple[Observation, int]],
+        sentences: Sentences | None = None,
+    ) -> "Golden":
         """Ask a policy (on the CPU, eval mode) for its answers, one observation at a time.
 
         Raises `BundleError` without a pair or for NaN in an answer, and `ShapeError` or
@@ -44,7 +49,9 @@ class Golden:
             )
         for index, (observation, _) in enumerate(pairs):
             check_observation(observation, policy.spec, f"Golden observation {index}")
-        chunks = [predict(policy, [observation], [key], SEED)[0] for observation, key in pairs]
+        chunks = [
+            predict(policy, [observation], [key], SEED, sentences)[0] for observation, key in pairs
+        ]
         if not np.isfinite(chunks).all():
             raise BundleError(
                 "The policy answers NaN or infinity to a golden observation.\n"
@@ -98,12 +105,13 @@ class Golden:
             raise _bad(path, "no pair")
         return Golden(observations, tuple(map(int, keys)), chunks)
 
-    def check(self, policy: Policy, where: str) -> float:
+    def check(self, policy: Policy, where: str, sentences: Sentences | None = None) -> float:
         """Ask a policy again and compare.
 
         Args:
             policy: on any device, in eval mode.
             where: the bundle's path, for the message.
+            sentences: vectors of instructions, for a policy that follows text.
 
         Returns:
             The largest deviation, relative to the action's scale: per dimension the largest
@@ -116,7 +124,7 @@ class Golden:
         scale = np.maximum(np.maximum(magnitude, 1e-2 * magnitude.max()), 1e-8)
         largest = 0.0
         for index, (observation, key) in enumerate(zip(self.observations, self.keys, strict=True)):
-            found = predict(policy, [observation], [key], SEED)[0]
+            found = predict(policy, [observation], [key], SEED, sentences)[0]
             off = np.abs(found - self.chunks[index]) / scale  # Tp A
             worst = float(np.nan_to_num(off, nan=np.inf).max())
             if not worst <= TOLERANCE:

@@ -1,8 +1,9 @@
 """Opening a bundle: verified, rebuilt and proven before anyone may use it."""
 
 import contextlib
+import os
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from deft.bundle import files
 from deft.bundle.describe import read_contract
 from deft.bundle.golden import Golden
 from deft.bundle.policy_actor import PolicyActor
+from deft.bundle.sentences import Sentences
 from deft.bundle.writing import rebuild, statistics_digest
 from deft.errors import BundleError, ConfigError, SpecError, nearest
 from deft.policies import Policy
@@ -38,10 +40,17 @@ class Bundle:
     golden: Golden
     deviation: float | None
     """Largest deviation from the golden chunks, relative; None when they were not run."""
+    sentences: Sentences | None = None
+    """Vectors of the sentences it knows, for a policy that follows text."""
 
 
 def load(
-    path: str | Path, device: str = "cpu", *, verify: bool = True, golden: bool = True
+    path: str | Path,
+    device: str = "cpu",
+    *,
+    verify: bool = True,
+    golden: bool = True,
+    language_encoder: str | Path = "",
 ) -> Bundle:
     """Open a bundle or checkpoint.
 
@@ -53,10 +62,14 @@ def load(
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         verify: compare the files with their digests.
         golden: run the golden pairs.
+        language_encoder: folder of the text encoder that the policy was trained with, for
+            sentences that it was not trained with; empty takes $DEFT_LANGUAGE_ENCODER for a bundle
+            that names an encoder, and without that, new sentences are refused.
 
     Raises:
         BundleError: anything is missing, damaged, unknown, newer than this program, or a golden
-            pair is not reproduced.
+            pair is not reproduced; or the text encoder is another one.
+        ConfigError: there is no text encoder in the folder.
         DeviceError: the device is not there.
     """
     folder = Path(path)
@@ -87,17 +100,52 @@ def load(
             "Fix: write the bundle anew with `deft export RUN BUNDLE`."
         )
     proof = Golden.read(folder / files.GOLDEN, contract)
+    sentences = _sentences(folder, config, contract, language_encoder, place)
     policy.to(place)
     deviation = None
     if golden:
         with _exact(place):
-            deviation = proof.check(policy, str(folder))
-    return Bundle(folder, policy, contract, info, digest, place, proof, deviation)
+            deviation = proof.check(policy, str(folder), sentences)
+    return Bundle(folder, policy, contract, info, digest, place, proof, deviation, sentences)
 
 
 def actor(opened: Bundle, seed: int = 0) -> PolicyActor:
     """An actor that asks an opened bundle; `seed` is that of its draws."""
-    return PolicyActor(opened.policy, seed)
+    return PolicyActor(opened.policy, seed, opened.sentences)
+
+
+def _sentences(
+    folder: Path, config: Any, contract: Spec, encoder: str | Path, device: torch.device
+) -> Sentences | None:
+    """What the bundle knows of language, with the encoder for the rest of it."""
+    found = Sentences.read(folder)
+    follows_text = "language" in policies.takes(config) and any(
+        feature.dtype == "str" for feature in contract.features
+    )
+    if follows_text != (found is not None) or (found and found.size != config.language_size):
+        raise BundleError(
+            f"{folder}: the policy {'follows' if follows_text else 'does not follow'} text, and "
+            f"{'there are' if found else 'there are no'} sentences with vectors of its size.\n"
+            "Fix: copy the whole folder again, or write it anew with `deft export RUN BUNDLE`."
+        )
+    asked = str(encoder) or (os.environ.get("DEFT_LANGUAGE_ENCODER", "") if found else "")
+    if not asked or (not encoder and found and not found.encoder):
+        return found
+    if found is None or not found.encoder:
+        why = "their vectors came with the data" if found else "it takes none"
+        raise BundleError(
+            f"{folder}: a text encoder cannot give this policy new sentences; {why}.\n"
+            "Fix: leave language_encoder out, or train with data.language_encoder."
+        )
+    name, digest = nn.identify(asked)
+    if digest != found.encoder_digest:
+        raise BundleError(
+            f"{folder}: the policy was trained with another text encoder.\n"
+            f"Found: '{name}' {digest[:12]}…, wanted '{found.encoder}' "
+            f"{found.encoder_digest[:12]}….\n"
+            "Fix: give the folder that data.language_encoder named."
+        )
+    return replace(found, encode=nn.TextEncoder(asked, device).encode)
 
 
 def _config(info: dict[str, Any], folder: Path) -> Any:

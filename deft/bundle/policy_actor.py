@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from deft import nn
+from deft.bundle.sentences import Sentences
 from deft.errors import BundleError, ShapeError
 from deft.policies import Policy
 from deft.spec import GOAL, ActionChunk, Observation, Spec, check_observation
@@ -20,11 +21,13 @@ class PolicyActor:
     Args:
         policy: of any family.
         seed: of the draws; with a request's key it decides the noise.
+        sentences: vectors of instructions, for a policy that follows text.
     """
 
-    def __init__(self, policy: Policy, seed: int = 0) -> None:
+    def __init__(self, policy: Policy, seed: int = 0, sentences: Sentences | None = None) -> None:
         self._policy = policy
         self._seed = seed
+        self._sentences = sentences
         self._calls = 0
 
     @property
@@ -44,7 +47,8 @@ class PolicyActor:
         """All observations as one batch; pictures of a recorded size are resized as recorded.
 
         Raises:
-            ShapeError, SpecError: an observation does not fit the contract; none is run.
+            ShapeError, SpecError: an observation does not fit the contract, or holds a sentence
+                that has no vector; none is run.
             BundleError: the policy answers NaN or infinity.
         """
         if len(observations) != len(keys):
@@ -57,7 +61,7 @@ class PolicyActor:
             check_observation(observation, self.spec, f"Observation {index}")
         if not observations:
             return []
-        actions = predict(self._policy, observations, keys, self._seed)
+        actions = predict(self._policy, observations, keys, self._seed, self._sentences)
         wrong = np.flatnonzero(~np.isfinite(actions).all((1, 2)))
         if len(wrong):
             raise BundleError(
@@ -69,17 +73,34 @@ class PolicyActor:
 
 
 def predict(
-    policy: Policy, observations: Sequence[Observation], keys: Sequence[int], seed: int
+    policy: Policy,
+    observations: Sequence[Observation],
+    keys: Sequence[int],
+    seed: int,
+    sentences: Sentences | None = None,
 ) -> np.ndarray:
-    """Chunks for checked observations as one batch, float32 `B Tp A`, physical units."""
+    """Chunks for checked observations as one batch, float32 `B Tp A`, physical units.
+
+    Raises `SpecError` for a sentence without a vector.
+    """
     device = next(iter(policy.parameters())).device
     rows = torch.tensor(list(keys), dtype=torch.int64, device=device)
+    batch = batch_of(policy.spec, observations, device, sentences)
     with torch.no_grad():
-        chunks = policy.predict(_batch(policy.spec, observations, device), nn.Draws(seed, rows))
+        chunks = policy.predict(batch, nn.Draws(seed, rows))
     return chunks.float().cpu().numpy()
 
 
-def _batch(spec: Spec, observations: Sequence[Observation], device: torch.device) -> nn.Batch:
+def batch_of(
+    spec: Spec,
+    observations: Sequence[Observation],
+    device: torch.device,
+    sentences: Sentences | None = None,
+) -> nn.Batch:
+    """Checked observations as the batch that a policy of this contract takes.
+
+    Raises `SpecError` for a sentence without a vector.
+    """
     obs: dict[str, torch.Tensor] = {}
     goal: dict[str, torch.Tensor] = {}
     task: tuple[str, ...] = ()
@@ -90,6 +111,8 @@ def _batch(spec: Spec, observations: Sequence[Observation], device: torch.device
         values = [observation[feature.name] for observation in observations]
         if feature.dtype == "str":
             task = tuple(values)
+            if sentences is not None:
+                language = torch.from_numpy(sentences.of(task)).to(device)  # B L
             continue
         stacked = np.stack(values)  # B To ...
         if not feature.dtype.startswith("uint"):

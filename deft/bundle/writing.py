@@ -16,6 +16,7 @@ import deft
 from deft import nn, policies
 from deft.bundle import files
 from deft.bundle.golden import Golden
+from deft.bundle.sentences import Sentences
 from deft.errors import BundleError
 from deft.policies import Policy
 from deft.spec import Observation, Spec, to_plain
@@ -29,6 +30,7 @@ def write(
     golden: Sequence[tuple[Observation, int]],
     state_dict: Mapping[str, torch.Tensor] | None = None,
     golden_source: str = "training data",
+    sentences: Sentences | None = None,
 ) -> None:
     """Write a bundle's files into an existing folder, `SHA256SUMS` last.
 
@@ -42,6 +44,7 @@ def write(
         golden: observations (`To ...` as the contract has them), each with its draw key.
         state_dict: weights to save instead, as an average over training is.
         golden_source: where the golden observations are from, for people.
+        sentences: vectors of the sentences that the policy was trained with, if it follows text.
 
     Raises:
         BundleError: the folder is missing or holds a bundle, the weights do not fit, a golden
@@ -49,7 +52,9 @@ def write(
         ShapeError, SpecError: a golden observation does not fit the contract.
     """
     folder = Path(folder)
-    there = [name for name in (*files.NEEDED, files.SUMS) if (folder / name).exists()]
+    there = [
+        name for name in (*files.NEEDED, *files.OPTIONAL, files.SUMS) if (folder / name).exists()
+    ]
     if there or not folder.is_dir():
         raise BundleError(
             f"{folder}: a bundle is written into an existing folder without one.\n"
@@ -59,7 +64,7 @@ def write(
     given = policy.state_dict() if state_dict is None else state_dict
     weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in given.items()}
     copy = rebuild(policy.config, policy.spec, weights, str(folder))
-    proof = Golden.of(copy, golden)
+    proof = Golden.of(copy, golden, sentences)
     info = {
         "format": files.FORMAT,
         "family": policies.family(policy.config),
@@ -84,6 +89,8 @@ def write(
         save_file(weights, folder / files.WEIGHTS, {"format": "pt"})
         files.fsync(folder / files.WEIGHTS)
         proof.write(folder / files.GOLDEN, policy.spec)
+        if sentences is not None:
+            sentences.write(folder)
         files.write_sums(folder)
     except OSError as error:
         raise BundleError(

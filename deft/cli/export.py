@@ -66,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
         provenance={**opened.info["provenance"], "exported_from": opened.digest},
         golden=[(observation, key) for key, observation in enumerate(observations)],
         golden_source=source,
+        sentences=opened.sentences,
     )
     return _report(args, str(opened.path), f"{len(observations)} golden pairs: {source}")
 
@@ -157,7 +158,8 @@ def _drawn(data: "Store", contract: "Spec", split: str, count: int) -> "list[Obs
     from deft import store
 
     assert contract.horizons is not None  # a bundle's contract has them
-    windows = store.Windows(data, contract.horizons, split=split)
+    follows_text = any(feature.dtype == "str" for feature in contract.features)
+    windows = store.Windows(data, contract.horizons, split=split, labeled=follows_text)
     rows = min(count, len(windows))
     sampler = store.Sampler(len(windows), rows, seed=0)
     inputs = [feature for feature in contract.features if feature.role != "action"]

@@ -5,6 +5,7 @@ examples:
   deft serve runs/pusht/flow/a@best --port 0        the best one, on a free port that is printed
   deft serve my_bundle --device cuda:1 --max-batch 16
   deft serve my_bundle --unix /tmp/policy.sock      same machine only, no port
+  deft serve my_bundle --language-encoder folder    for sentences that it was not trained with
   deft serve my_bundle --host 0.0.0.0 --token-file token.txt --tls-cert c.pem --tls-key k.pem
 
 Clients: `deft.wire.connect(url)`, `deft eval URL env=...`, or openpi's WebsocketClientPolicy.
@@ -38,6 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="rows per call of the model (%(default)s); 1 gives bit for bit what the policy gives "
         "in process",
     )
+    add(
+        "--language-encoder",
+        default="",
+        metavar="FOLDER",
+        help="the text encoder that a policy was trained with, for sentences that are new to it "
+        "($DEFT_LANGUAGE_ENCODER)",
+    )
     add("--token-file", type=Path, metavar="FILE", help="clients must know what stands in it")
     add("--tls-cert", default="", metavar="FILE", help="PEM certificate; clients use wss://")
     add("--tls-key", default="", metavar="FILE", help="PEM key of the certificate")
@@ -58,13 +66,16 @@ def run(args: argparse.Namespace) -> int:
         tls_key=args.tls_key,
         max_batch=args.max_batch,
     )
-    opened = bundle.load(bundle.resolve(args.policy), device=args.device)
+    opened = bundle.load(
+        bundle.resolve(args.policy), device=args.device, language_encoder=args.language_encoder
+    )
     print(_summary(opened), flush=True)
     server = serve.Server(
         bundle.actor(opened, args.seed),
         config,
         name=f"{opened.info['family']} {opened.path.name}",
         bundle=opened.digest,
+        example=opened.golden.observations[0],
     )
 
     def ready(url: str) -> None:
@@ -96,9 +107,18 @@ def _summary(opened: "Bundle") -> str:
         *(("", line) for line in observed[1:]),
         ("answers", f"{horizons.pred_horizon} tick(s){rate} of {action.name}: {action.describe()}"),
         ("", f"{horizons.action_horizon} of them are meant to run before asking again"),
+        *_heard(opened),
         ("golden", f"{len(opened.golden.keys)} pairs reproduced to {opened.deviation:.1e}"),
     ]
     return "\n".join(f"{name:<10} {text}" for name, text in lines)
+
+
+def _heard(opened: "Bundle") -> list[tuple[str, str]]:
+    known = opened.sentences
+    if known is None:
+        return []
+    new = f"new ones go through {known.encoder}" if known.encode else "new ones are refused"
+    return [("language", f"{len(known.texts)} sentence(s), as {known.texts[0]!r}; {new}")]
 
 
 def _token(path: Path | None) -> str:

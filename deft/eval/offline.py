@@ -105,7 +105,8 @@ def offline(
     """Compare an actor's chunks with what was recorded.
 
     Windows are taken at even distances over the whole split, so the same call always measures the
-    same ones. Rows past the end of an episode and rows marked invalid do not count. The baselines:
+    same ones. Episodes that do not say what is done in them are left out for a policy that follows
+    text. Rows past the end of an episode and rows marked invalid do not count. The baselines:
     `mean` is the mean action of the training episodes; `repeat last` holds the recorded action of
     the tick before (at an episode's first tick the mean), which a policy is not shown;
     `nearest` replays what followed the training step whose state features are closest, each
@@ -122,11 +123,12 @@ def offline(
         SpecError: store and actor do not fit; every difference is listed.
         StoreError: there is no window in the split.
     """
-    # Goals are not recorded: an episode's own end is one.
-    seen = tuple(f for f in actor.spec.features if f.role != "goal")
+    # Goals are not recorded: an episode's own end is one. Text is an episode's task.
+    seen = tuple(f for f in actor.spec.features if f.role != "goal" and f.dtype != "str")
     check(store.spec, replace(actor.spec, features=seen), f"{store.path} against policy")
     horizons = actor.spec.horizons or Horizons()
-    windows = Windows(store, horizons, split=split)
+    follows_text = any(f.dtype == "str" for f in actor.spec.features)
+    windows = Windows(store, horizons, split=split, labeled=follows_text)
     positions = _spread(len(windows), max_windows)
     chosen = windows.rows(positions)
     reader = _Reader(store, actor)

@@ -32,6 +32,7 @@ from deft.nn.pooling import Pool, SpatialEmbeddings, SpatialSoftmax
 from deft.nn.resnet_bridge import STAGES, Activation, BridgeResNet, FiLM
 from deft.nn.saliency import SaliencyConfig, predicted_saliency, saliency_loss
 from deft.nn.targets import follow, frozen_copy
+from deft.nn.text import TextEncoder, identify
 
 __all__ = [
     "MLP",
@@ -71,6 +72,7 @@ __all__ = [
     "SpatialEmbeddings",
     "SpatialSoftmax",
     "Std",
+    "TextEncoder",
     "Trunk",
     "Velocity",
     "augment_plan",
@@ -80,6 +82,7 @@ __all__ = [
     "frozen_copy",
     "gaussian_nll",
     "guide",
+    "identify",
     "interpolate",
     "lr_factor",
     "masked_mean",

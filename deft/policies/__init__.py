@@ -1,7 +1,7 @@
 """Policies: one file per algorithm, one interface for all."""
 
 from deft.policies.bc import BC, BCConfig
-from deft.policies.contract import contract, takes
+from deft.policies.contract import contract, saliency_features, takes
 from deft.policies.contrastive_rl import ContrastiveRL, ContrastiveRLConfig
 from deft.policies.flow import Flow, FlowConfig
 from deft.policies.gc_bc import GCBC, GCBCConfig
@@ -33,5 +33,6 @@ __all__ = [
     "config_class",
     "contract",
     "family",
+    "saliency_features",
     "takes",
 ]

@@ -175,7 +175,7 @@ def _goals(config: Any, observed: Sequence[Feature]) -> list[Feature]:
 
 
 def _language(config: Any, data_spec: Spec) -> list[Feature]:
-    """The instruction, as text or as the vector that came with the data."""
+    """The instruction, as text, or as a vector where the data has nothing else."""
     if "language" not in takes(config):
         return []
     vectors = [f for f in data_spec.role("language") if f.dtype != "str"]
@@ -186,7 +186,8 @@ def _language(config: Any, data_spec: Spec) -> list[Feature]:
             f"Found: {', '.join(data_spec.names)}.\n"
             "Fix: train `policy=gc_bc`, which follows pictures of the goal, or add instructions."
         )
-    return (vectors or texts)[:1]
+    # Text where there is text: whoever trains and serves finds its vector, and people can say it.
+    return (texts or vectors)[:1]
 
 
 def _observed(data_spec: Spec, name: str) -> Feature:

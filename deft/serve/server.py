@@ -19,7 +19,7 @@ from deft.serve.endpoints import Endpoints
 from deft.serve.front import Front
 from deft.serve.metrics import Metrics
 from deft.serve.worker import Worker
-from deft.spec import Actor
+from deft.spec import Actor, Observation
 
 HANDSHAKE_S, PING_S, PING_ANSWER_S, CLOSE_S = 3.0, 2.0, 5.0, 0.2
 
@@ -32,14 +32,21 @@ class Server:
         config: where and how to listen.
         name: what is served, for people.
         bundle: digest of the bundle; requests that name another one are refused. May be empty.
+        example: an observation to warm up with, see `Worker`.
     """
 
     def __init__(
-        self, actor: Actor, config: ServeConfig, *, name: str = "", bundle: str = ""
+        self,
+        actor: Actor,
+        config: ServeConfig,
+        *,
+        name: str = "",
+        bundle: str = "",
+        example: Observation | None = None,
     ) -> None:
         self.config = config
         self.metrics = Metrics(tuple(wire.CODES), config.max_batch)
-        self._worker = Worker(actor, config.max_batch, self.metrics)
+        self._worker = Worker(actor, config.max_batch, self.metrics, example)
         self._stop: Future[None] = Future()
         self._welcome = wire.Welcome(
             spec=actor.spec,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from deft.errors import SpecError
 from deft.serve.metrics import Metrics
 from deft.spec import ActionChunk, Actor, Observation, Spec
 from deft.wire import ReplyError
@@ -49,10 +50,19 @@ class Worker:
         actor: its `act_many` is called from the worker's thread only.
         max_batch: rows per call; 1 keeps results bit-equal to asking one by one.
         metrics: where times are counted.
+        example: an observation to warm up with; None takes one of zeros and empty texts, which an
+            actor that knows certain sentences only does not understand.
     """
 
-    def __init__(self, actor: Actor, max_batch: int, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        actor: Actor,
+        max_batch: int,
+        metrics: Metrics,
+        example: Observation | None = None,
+    ) -> None:
         self._actor = actor
+        self._example = blank(actor.spec) if example is None else example
         self._max_batch = max_batch
         self._metrics = metrics
         self._jobs: list[_Job] = []
@@ -63,7 +73,7 @@ class Worker:
         self._thread = threading.Thread(target=self._run, name="deft-model", daemon=True)
 
     def start(self) -> None:
-        """Start the thread and run blank observations through the model, alone and as a full batch.
+        """Start the thread and run the example through the model, alone and as a full batch.
 
         Raises whatever the model raises on them.
         """
@@ -85,7 +95,7 @@ class Worker:
     ) -> "Future[Answer]":
         """Queue one checked observation; both times are `time.monotonic()` seconds.
 
-        The future raises `ReplyError` with code LATE, MODEL or DRAINING.
+        The future raises `ReplyError` with code LATE, CONTRACT, MODEL or DRAINING.
         """
         future: Future[Answer] = Future()
         with self._wake:
@@ -126,9 +136,8 @@ class Worker:
                 _fail(job, ReplyError("DRAINING", "The server stopped before it was answered."))
 
     def _warm_up(self) -> None:
-        one = blank(self._actor.spec)
         for size in sorted({1, self._max_batch}):
-            self._actor.act_many([one] * size, list(range(size)))
+            self._actor.act_many([self._example] * size, list(range(size)))
 
     def _next_batch(self) -> list[_Job]:
         """The most urgent jobs that still have time, at least one; empty when it is time to go."""
@@ -161,6 +170,9 @@ class Worker:
             if len(batch) > 1:  # run one by one: a row's failure must stay its own
                 for job in batch:
                     self._answer([job])
+                return
+            if isinstance(error, SpecError):  # the request's fault, as a sentence nobody taught
+                _fail(batch[0], ReplyError("CONTRACT", str(error)))
                 return
             number = f"{time.time_ns():x}"
             log.exception("The policy failed; report %s", number)

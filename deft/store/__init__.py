@@ -23,17 +23,18 @@ from deft.store.layout import (
 )
 from deft.store.loader import Loader
 from deft.store.memory_cache import Kept, keep_pictures
-from deft.store.reader import EpisodeIndex, Store, open  # noqa: A004 - read as `store.open`
+from deft.store.reader import EpisodeIndex, Store, TextVectors, open  # noqa: A004 - read as `store.open`
 from deft.store.references import Reference, add_reference, remove_reference
 from deft.store.remote import CacheConfig, open_remote, shards_together
 from deft.store.sampler import Order, Sampler, Shuffled
 from deft.store.staging_helper import Helper
 from deft.store.strata import SAMPLINGS, Strata, order_of
-from deft.store.views import join, origin_of, view
+from deft.store.views import LEFT_OUT, join, origin_of, view
 from deft.store.windows import WindowRows, Windows
 from deft.store.writer import Writer, WriteReport, tidy
 
 __all__ = [
+    "LEFT_OUT",
     "SAMPLINGS",
     "Batch",
     "Blocks",
@@ -61,6 +62,7 @@ __all__ = [
     "StoreFrames",
     "StoreSource",
     "Strata",
+    "TextVectors",
     "Threads",
     "Vary",
     "WindowRows",

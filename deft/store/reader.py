@@ -55,6 +55,18 @@ class EpisodeIndex:
 
 
 @dataclass(frozen=True)
+class TextVectors:
+    """What a policy is shown for the texts of a store."""
+
+    vectors: np.ndarray
+    """float32 `len(texts) L`; NaN for texts of episodes that are not in use."""
+    encoder: str = ""
+    """Name of the text encoder; empty when the vectors came with the data."""
+    encoder_digest: str = ""
+    """Of the encoder's files."""
+
+
+@dataclass(frozen=True)
 class Store:
     """A training store. Everything is read-only; `open` makes one, any number of threads reads."""
 
@@ -85,10 +97,19 @@ class Store:
     """The same per task; empty when there are too many tasks."""
     references: tuple[Reference, ...] = ()
     """Features in `spec` and `tables` whose values are kept elsewhere; they have no statistics."""
+    text_vectors: TextVectors | None = None
+    """Vectors of `texts`, where training put them; `open` leaves them out."""
 
     def __len__(self) -> int:
         """Number of steps, all episodes together."""
         return len(self.valid)
+
+    @property
+    def labeled(self) -> np.ndarray:
+        """bool, one per episode: whether every wording of its task is more than blanks."""
+        said = np.asarray([bool(text.strip()) for text in self.texts], np.bool_)
+        index = self.episodes
+        return np.logical_and.reduceat(said[index.wordings], index.first_wording[:-1])
 
     def instructions(self, episode: int) -> tuple[str, ...]:
         """Every wording of an episode's task, the task first; empty when there is no other."""

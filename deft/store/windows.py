@@ -42,6 +42,7 @@ class Windows:
             takes all.
         past_actions: also give the actions of the To-1 ticks observed before now.
         drop_n_last: no window starts in this many last steps of an episode.
+        labeled: only episodes that say what is done in them.
 
     Raises:
         StoreError: a pattern fits no episode, or no window is left.
@@ -56,6 +57,7 @@ class Windows:
         include: Sequence[str] = (),
         past_actions: bool = False,
         drop_n_last: int = 0,
+        labeled: bool = False,
     ) -> None:
         self.store = store
         self.horizons = horizons
@@ -65,7 +67,7 @@ class Windows:
         self._commanded = np.arange(first, horizons.pred_horizon)
         self._masked = bool((store.episodes.valid < store.episodes.length).any())
         self._valid = np.asarray(store.valid)
-        chosen = self._choose(split, include)
+        chosen = self._choose(split, include, labeled)
         self._low, self._high = self._bounds()
         runs = self._runs(chosen, max(0, drop_n_last))
         if len(runs) == 0:
@@ -121,7 +123,7 @@ class Windows:
         inside = np.minimum(rows - self._run_row[run], counts[run])
         return np.where(run < 0, 0, self._run_end[run] - counts[run] + inside)
 
-    def _choose(self, split: str | None, include: Sequence[str]) -> np.ndarray:
+    def _choose(self, split: str | None, include: Sequence[str], labeled: bool) -> np.ndarray:
         """Numbers of the episodes that are drawn from."""
         store, index = self.store, self.store.episodes
         fits = np.ones(len(index), np.bool_)
@@ -131,6 +133,13 @@ class Windows:
             fits = select(labels, include, str(store.path))
         if split is not None:
             fits = fits & (index.split == split)
+        if labeled and fits.any():
+            fits &= store.labeled
+            if not fits.any():
+                raise StoreError(
+                    f"{store.path}: no episode in split '{split}' says what is done in it.\n"
+                    "Fix: add instructions, or take windows without them too."
+                )
         chosen = np.flatnonzero(fits)
         if len(chosen) == 0:
             names = sorted(set(index.split.tolist()))
