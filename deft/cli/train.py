@@ -13,7 +13,8 @@ groups:    policy=bc|contrastive_rl|flow|gc_bc|gc_ddpm_bc|gc_iql|lc_bc
            augment=none|bridge|bridge_upstream|bridge_torch|crop|colour
            compat=upstream       the numbers of BridgeData V2's JAX code, defects included
 settings:  data.{path,weights,sampling,include,exclude,episodes,observations,image_size,
-                 val_fraction,fps,goals,threads,prefetch,cache,cache_gb,remote_cache_gb}
+                 val_fraction,fps,goals,language_encoder,skip_unlabeled,threads,prefetch,cache,
+                 cache_gb,remote_cache_gb}
            train.{steps,batch_size,log_freq,save_freq,keep_freq,grad_clip_norm}
            val.{offline_freq,batch_size,max_batches,split,split_seed}
            optim.{lr,warmup_steps,schedule,...}

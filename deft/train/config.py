@@ -25,6 +25,11 @@ class DataConfig:
     """Tasks to leave out, as names or patterns, even if they are included."""
     episodes: str | tuple[int | str, ...] | None = None
     """Episodes to use: a list of numbers or ids, or a range of numbers as 0:100; null takes all."""
+    language_encoder: str | None = None
+    """Folder of a text encoder of `transformers`, for policies that follow instructions; null takes
+    the vectors that came with the data."""
+    skip_unlabeled: bool = True
+    """Whether such policies are kept from episodes that do not say what is done in them."""
     goals: store.GoalConfig = field(default_factory=store.GoalConfig)
     """Which later step is the goal, for policies that have goals."""
     observations: tuple[str, ...] | None = None

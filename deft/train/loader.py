@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from deft import nn, store
+from deft import nn, policies, store
 from deft.spec import GOAL, Observation, Spec
 from deft.train.config import DataConfig, Job
+from deft.train.language import spoken
 
 
 def open_data(config: DataConfig, paths: Sequence[str | Path]) -> store.Store:
@@ -28,11 +29,13 @@ def open_data(config: DataConfig, paths: Sequence[str | Path]) -> store.Store:
 
 
 def chosen(job: Job, data: store.Store) -> store.Store:
-    """The data with the episodes in use and the split that the job asks for.
+    """The data with the episodes in use, the split that the job asks for, and vectors of its
+    sentences for a policy that follows them.
 
-    Raises `StoreError` when a pattern fits nothing or nothing is left to train on.
+    Raises `StoreError` when a pattern fits nothing or nothing is left to train on; also as
+    `language.spoken`.
     """
-    return store.view(
+    view = store.view(
         data,
         include=job.data.include,
         exclude=job.data.exclude,
@@ -40,6 +43,7 @@ def chosen(job: Job, data: store.Store) -> store.Store:
         split=job.val.split,
         split_seed=job.val.split_seed,
     )
+    return spoken(job, view)
 
 
 def training_batches(
@@ -75,15 +79,16 @@ def training_batches(
     windows = _windows(job, data, spec, "train")
     order, announce = _order(job, windows)
     size = job.train.batch_size
-    kept = store.keep_pictures(data, _names(spec), job.data.cache, max_gb=job.data.cache_gb)
-    if any(data.spec[name].is_frame for name in _names(spec)):
+    names = _loaded(job, data, spec)
+    kept = store.keep_pictures(data, names, job.data.cache, max_gb=job.data.cache_gb)
+    if any(data.spec[name].is_frame for name in names):
         say(kept.why)
     on_gpu = device is not None and device.type == "cuda"
     return store.Loader(
         data,
         windows,
         store.Sampler(len(windows), size, job.seed, rank=rank, world_size=world_size, order=order),
-        observations=_names(spec),
+        observations=names,
         pictures=kept.pictures,
         vary=vary,
         threads=job.data.threads,
@@ -120,7 +125,7 @@ def val_batches(
         windows.store,
         windows,
         sampler,
-        observations=_names(spec),
+        observations=_loaded(job, windows.store, spec),
         threads=job.data.threads,
         prefetch=job.data.prefetch,
         steps=steps,
@@ -180,18 +185,24 @@ def to_device(batch: store.Batch, data: store.Store, spec: Spec, device: torch.d
     """
     speaks = any(f.dtype == "str" for f in spec.features)
     vectors = [f.name for f in spec.role("language") if f.dtype != "str"]
+    maps = [f.name for f in data.spec.role("saliency") if f.name in batch.obs]
+    apart = {*vectors, *maps}
     obs = {name: _tensor(values, device) for name, values in batch.obs.items()}
+    language = obs[vectors[0]][:, -1] if vectors else None  # B L
+    if speaks and data.text_vectors is not None:
+        language = _tensor(data.text_vectors.vectors[batch.text], device)  # B L
     rewarded = bool(batch.goal) and not bool(np.isnan(batch.reward).any())
     return nn.Batch(
-        obs={name: values for name, values in obs.items() if name not in vectors},
+        obs={name: values for name, values in obs.items() if name not in apart},
         action=_tensor(batch.action, device),
         action_valid=_tensor(batch.action_valid, device),
         goal={name: _tensor(values[:, 0], device) for name, values in batch.goal.items()},
-        language=obs[vectors[0]][:, -1] if vectors else None,  # B L
+        language=language,
+        saliency=_saliency({name: obs[name] for name in maps}, data.spec, spec),
         next_obs={
             name: _tensor(values, device)
             for name, values in batch.next_obs.items()
-            if name not in vectors
+            if name not in apart
         },
         reward=_tensor(batch.reward, device) if rewarded else None,
         mask=_tensor(batch.mask, device) if batch.next_obs else None,
@@ -248,7 +259,9 @@ def draws_of(batch: store.Batch, seed: int, device: torch.device) -> nn.Draws:
 def _windows(job: Job, data: store.Store, spec: Spec, split: str) -> store.Windows:
     assert spec.horizons is not None  # policies.contract puts them in
     drop = job.data.goals.drop_n_last if spec.role("goal") else 0
-    return store.Windows(data, spec.horizons, split=split, drop_n_last=drop)
+    # Without any text there is nothing to tell which episodes are unlabeled.
+    labeled = job.data.skip_unlabeled and data.text_vectors is not None
+    return store.Windows(data, spec.horizons, split=split, drop_n_last=drop, labeled=labeled)
 
 
 def _order(job: Job, windows: store.Windows) -> tuple[store.Order | None, int]:
@@ -275,6 +288,28 @@ def _goals(job: Job, spec: Spec) -> dict[str, Any]:
         "goal_features": goals,
         "next_observations": "next" in getattr(type(job.policy), "takes", frozenset()),
     }
+
+
+def _loaded(job: Job, data: store.Store, spec: Spec) -> list[str]:
+    """What is read of each observed tick: the contract's features, and maps of where to look."""
+    names = _names(spec)
+    if job.policy.saliency.acts:
+        cameras = [feature.name for feature in spec.role("image")]
+        names += policies.saliency_features(data.spec, cameras).values()
+    return names
+
+
+def _saliency(
+    maps: dict[str, torch.Tensor], data_spec: Spec, spec: Spec
+) -> dict[str, torch.Tensor]:
+    """Maps `B To H W 1` by feature, in any dtype, as `B To H W`, 0 to 1, by camera."""
+    cameras = [feature.name for feature in spec.role("image")]
+    found: dict[str, torch.Tensor] = {}
+    for camera, name in policies.saliency_features(data_spec, cameras).items():
+        if name in maps:
+            levels = {"uint8": 255.0, "uint16": 65535.0}.get(data_spec[name].dtype, 1.0)
+            found[camera] = maps[name][..., 0].float() / levels
+    return found
 
 
 def _names(spec: Spec) -> list[str]:

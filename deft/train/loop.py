@@ -15,6 +15,7 @@ from deft.train.augmenting import Augmentation
 from deft.train.config import Job
 from deft.train.ema import Average
 from deft.train.journal import Journal
+from deft.train.language import fitted, sentences
 from deft.train.loader import (
     Transfer,
     chosen,
@@ -60,6 +61,7 @@ def train(job: Job, data: store.Store, run: Path, *, resume: bool = False) -> di
     device = nn.pick_device(job.device)
     data = chosen(job, data)
     contract = policies.contract(job.policy, data.spec, job.data.observations)
+    job = fitted(job, data, contract)
     state = _start(job, contract, data, device)
     if resume:
         _resume(state, run, data, device)
@@ -222,6 +224,7 @@ def _save(state: State, job: Job, data: store.Store, run: Path, scores: dict[str
             state_dict=state.average.tensors,
             provenance=provenance,
             golden=pairs,
+            sentences=sentences(data),
         )
 
     checkpoint.save(run, state.step, resumable, scores, write_bundle)
