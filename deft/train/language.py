@@ -1,5 +1,6 @@
 """Vectors of the sentences that a policy is trained with: of an encoder, or from the data."""
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -123,7 +124,7 @@ def _encoded(folder: str, data: store.Store, used: Sequence[str]) -> store.TextV
         made = dict(zip(new, encoder.encode(new), strict=True))
         known |= made
         # Under torchrun every process encodes, and one of them writes.
-        if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
+        if os.environ.get("RANK", "0") == "0":
             provenance = {"encoder": name, "encoder_digest": digest, "style": encoder.style}
             for home in homes:
                 own = set(store.open(home).texts)
