@@ -41,7 +41,8 @@ def run_case(row: Row, pristine: Path, folder: Path, damage: list[list[Any]]) ->
         path.parent.mkdir(parents=True)
         copy = shutil.copytree if pristine.is_dir() else shutil.copyfile
         copy(pristine, path)
-        done = [wreck(path, kind, seed) for kind, seed in damage]
+        for kind, seed in damage:
+            done.append(wreck(path, kind, seed, is_first=not done))
         outcome = read_and_convert(row, path, folder / "converted")
         if list(folder.rglob("ESCAPED")) or (folder.parent / "up").exists():
             raise MisdeedError("the recording ran code, or wrote outside")

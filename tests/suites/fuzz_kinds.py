@@ -37,8 +37,11 @@ def kinds_for(root: Path) -> list[str]:
     return [name for name, kind in KINDS.items() if any(map(kind.fits, files))]
 
 
-def wreck(root: Path, kind: str, seed: int) -> str:
-    """Damage one file of a recording; what was done to which, as words."""
+def wreck(root: Path, kind: str, seed: int, is_first: bool = True) -> str:
+    """Damage one file of a recording; what was done to which, as words.
+
+    A damage that is not the first may find its file too damaged already.
+    """
     rng = Random(f"{kind}-{seed}")
     files = [each for each in files_of(root) if KINDS[kind].fits(each)]
     if not files:
@@ -48,7 +51,9 @@ def wreck(root: Path, kind: str, seed: int) -> str:
     file = rng.choice([each for each in files if each.parent == folder])
     try:
         done = KINDS[kind].do(file, rng)
-    except OSError as error:  # an earlier damage of the same file is in the way
+    except Exception as error:
+        if is_first:
+            raise
         done = f"nothing more, for {error}"
     return f"{file.relative_to(root.parent)}: {done or 'left as it was'}"
 
