@@ -12,6 +12,7 @@ A policy is a run, a checkpoint, a bundle, or the address of a server. Without `
 are compared with the recorded ones of a store.
 
 settings:  env  episodes=50  seed=100000 (the first of the test seeds)  videos=4  max_steps
+           language_encoder=FOLDER (for sentences that are new to the policy)
            action_horizon  blind=false  goals=own|shuffled  device=auto  out=DIR  token_file=FILE (for a server)
            data.path=STORE  data.split=val|train  data.max_windows=512
 A policy with goals is shown what the scripted expert achieved in the same episode.
@@ -83,6 +84,8 @@ class EvalConfig:
     """auto, cpu, cuda or cuda:N."""
     out: str = ""
     """Folder of the results; empty puts them into the run, or into the current folder."""
+    language_encoder: str = ""
+    """Folder of the text encoder that the policy was trained with, for sentences that are new."""
     token_file: str = ""
     """File that holds the server's token."""
     data: DataConfig = field(default_factory=DataConfig)
@@ -158,7 +161,9 @@ def _open(policy: str, config: EvalConfig) -> Generator[Target]:
     from deft import bundle
 
     path = bundle.resolve(policy).resolve()
-    loaded = bundle.load(path, device=config.device)
+    loaded = bundle.load(
+        path, device=config.device, language_encoder=config.language_encoder
+    )
     is_checkpoint = path.parent.name == "checkpoints"
     home = path.parent.parent if is_checkpoint else None
     name = f"{'/'.join(home.parts[-3:])} {path.name}" if home else path.name
