@@ -161,9 +161,7 @@ def _open(policy: str, config: EvalConfig) -> Generator[Target]:
     from deft import bundle
 
     path = bundle.resolve(policy).resolve()
-    loaded = bundle.load(
-        path, device=config.device, language_encoder=config.language_encoder
-    )
+    loaded = bundle.load(path, device=config.device, language_encoder=config.language_encoder)
     is_checkpoint = path.parent.name == "checkpoints"
     home = path.parent.parent if is_checkpoint else None
     name = f"{'/'.join(home.parts[-3:])} {path.name}" if home else path.name
