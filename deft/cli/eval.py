@@ -214,7 +214,7 @@ def _simulate(target: Target, config: EvalConfig, command: str, *, as_json: bool
     folder = _folder(target, config, config.env)
     summary = evaluation.measure(
         folder,
-        lambda: _make_env(target.actor, config),
+        lambda: make_env(target.actor, config),
         target.actor,
         seeds,
         settings={
@@ -239,7 +239,7 @@ def _simulate(target: Target, config: EvalConfig, command: str, *, as_json: bool
         _print_summary(summary, page)
 
 
-def _make_env(actor: "Actor", config: EvalConfig) -> "Env":
+def make_env(actor: "Actor", config: EvalConfig) -> "Env":
     """An environment that shows what the policy looks at, and nothing else."""
     from deft import envs
 

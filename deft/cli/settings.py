@@ -162,9 +162,14 @@ def _opened(word: str, tree: Mapping[str, Any], command: str) -> str:
 def _unknown(
     command: str, key: str, path: list[str], known: list[str], tree: Mapping[str, Any]
 ) -> DeftError:
+    from deft.cli import old_words
+
     leaf = key.rsplit(".", 1)[-1]
+    old = old_words.hint(key) if command == "train" else None
     elsewhere = [each for each in flatten(tree) if each.rsplit(".", 1)[-1] == leaf]
-    if elsewhere:
+    if old is not None:
+        hint = old
+    elif elsewhere:
         hint = f"Did you mean '{elsewhere[0]}'?"
     else:
         prefix = ".".join(path) + "." if path else ""

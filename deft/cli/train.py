@@ -6,7 +6,10 @@ examples:
   deft train policy=bc task=bridge data.path=my_store augment=bridge augment.brightness=0.1
   deft train policy=flow task=pusht session=a resume=true      go on after a stop
   deft train policy=bc,flow seed=1,2,3 data.path=my_store -m   every combination, in turn
-  deft train --config runs/pusht/flow/a/config.yaml session=b  start again from a run's settings
+  deft train runs/pusht/flow/a/config.yaml session=b           start again from a run's settings
+  deft train runs/pusht/flow/a resume=true                     go on with a run, by its folder
+  deft train policy=bc data.path=new init_from=runs/pusht/bc/a fine-tune: its weights, new data
+  torchrun --nproc-per-node=2 -m deft train policy=bc …        on two GPUs; the batch is split
 
 groups:    policy=bc|contrastive_rl|flow|gc_bc|gc_ddpm_bc|gc_iql|lc_bc
            task=bridge|bridge_local|custom|metaworld|metaworld_image|pusht|pusht_image
@@ -15,14 +18,19 @@ groups:    policy=bc|contrastive_rl|flow|gc_bc|gc_ddpm_bc|gc_iql|lc_bc
 settings:  data.{path,weights,sampling,include,exclude,episodes,observations,image_size,
                  val_fraction,fps,goals,language_encoder,skip_unlabeled,threads,prefetch,cache,
                  cache_gb,remote_cache_gb}
-           train.{steps,batch_size,log_freq,save_freq,keep_freq,grad_clip_norm}
-           val.{offline_freq,batch_size,max_batches,split,split_seed}
+           train.{steps,epochs,max_minutes,batch_size=N|auto,memory_gb,grad_accum_steps,
+                  precision=fp32|bf16|fp16,compile,channels_last,log_freq,save_freq,keep_freq,
+                  grad_clip_norm,ema_max_decay,parallel=ddp|fsdp}
+           val.{offline_freq,batch_size,max_batches,split,split_seed,
+                online_freq,env,num_episodes,best,best_is=lowest|highest}
            optim.{lr,warmup_steps,schedule,...}
            policy.{obs_horizon,pred_horizon,action_horizon,...}  seed  device=auto|cpu|cuda|cuda:N
            augment.{order,scale,ratio,brightness,contrast,saturation,hue,compat,executor,...}
+           init_from=BUNDLE  init_encoder=FILE.safetensors
            session  resume=true  debug=true  runs_dir
 `--cfg job` prints every setting with its value. Runs are written to
-$DEFT_RUNS_DIR (or runs)/<task>/<policy>/<session>.
+$DEFT_RUNS_DIR (or runs)/<task>/<policy>/<session>. SIGTERM, SIGINT and train.max_minutes save and
+leave with exit code 143, 130 and 3; resume=true goes on after that very step.
 """
 
 import argparse
@@ -46,6 +54,9 @@ FREE_TO_CHANGE = (
     "data.cache",
     "data.remote_cache_gb",
     "train.steps",
+    "train.epochs",
+    "train.max_minutes",
+    "train.memory_gb",
     "train.log_freq",
     "train.save_freq",
     "train.keep_freq",
@@ -71,22 +82,24 @@ def run(args: argparse.Namespace) -> int:
     """Run one training, or with `-m` all combinations one after another."""
     from deft.cli import settings
 
+    words, config = _run_named(args.overrides, args.config)
     if not args.multirun:
-        _one(args.overrides, args.config, only_print=bool(args.cfg))
-        return 0
-    combinations = settings.expand(args.overrides, COMMAND)
+        return _one(words, config, only_print=bool(args.cfg))
+    combinations = settings.expand(words, COMMAND)
     swept = _swept_keys(combinations)
-    stem = _value(args.overrides, "session") or ""
+    stem = _value(words, "session") or ""
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     failed = 0
-    for number, words in enumerate(combinations, start=1):
-        print(f"[{number}/{len(combinations)}] {' '.join(words)}", file=sys.stderr)
+    for number, these in enumerate(combinations, start=1):
+        print(f"[{number}/{len(combinations)}] {' '.join(these)}", file=sys.stderr)
         try:
-            _one(
-                _with_session(words, swept, stem or f"{_value(words, 'policy') or 'flow'}-{stamp}"),
-                args.config,
+            code = _one(
+                _with_session(these, swept, stem or f"{_value(these, 'policy') or 'flow'}-{stamp}"),
+                config,
                 only_print=bool(args.cfg),
             )
+            if code > 128:  # a signal is meant for all of them
+                return code
         except DeftError as error:
             # One bad combination must not cost the others; the exit code tells.
             print(f"deft train: {error}", file=sys.stderr)
@@ -96,27 +109,92 @@ def run(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _one(words: Sequence[str], config: str | None, *, only_print: bool) -> None:
+def _run_named(words: Sequence[str], config: str | None) -> tuple[list[str], str | None]:
+    """The words without the path of a run or of its config.yaml, and that config.
+
+    A run's folder stands for itself: its session goes on.
+    """
+    paths = [word for word in words if "=" not in word]
+    if not paths:
+        return list(words), config
+    if len(paths) > 1 or config is not None:
+        raise ConfigError(
+            f"deft train: {' and '.join(paths)} cannot be started from at once.\n"
+            "Fix: give one run or config.yaml; settings are written `key=value`."
+        )
+    rest, path = [word for word in words if "=" in word], Path(paths[0]).expanduser()
+    if path.is_file():
+        return rest, str(path)
+    if not (path / "config.yaml").is_file():
+        raise ConfigError(
+            f"deft train: '{paths[0]}' is neither a setting nor a run.\n"
+            "Fix: write settings as `key=value`, or give a run's folder or its config.yaml."
+        )
+    folder = path.resolve()
+    runs, task, policy = folder.parents[2], folder.parents[1].name, folder.parent.name
+    named = [f"runs_dir={runs}", f"task={task}", f"policy={policy}", f"session={folder.name}"]
+    return [*named, *rest], None
+
+
+def _one(words: Sequence[str], config: str | None, *, only_print: bool) -> int:
+    """Train once; the exit code."""
     from omegaconf import OmegaConf
 
-    from deft import train
-    from deft.cli import ingest
+    from deft import nn, train
+    from deft.cli import playing
 
-    tree, run_folder, previous = _tree(words, config)
+    tree, folder, previous = _tree(words, config)
     if only_print:
         print(OmegaConf.to_yaml(tree), end="")
-        return
+        return 0
     job = _job(tree)
+    ranks = train.Ranks.here()
     resume = bool(tree["resume"])
-    if previous is not None:
-        _check_resume(previous, tree, run_folder, resume)
+    with ranks.joined(nn.pick_device(ranks.device(job.device))):
+        # The first rank alone looks and writes; the others follow it.
+        ranks.wait()
+        paths: list[str] = []
+        if ranks.is_first:
+            paths = _prepared(job, tree, folder, previous, resume)
+        paths, folder = ranks.gather((paths, folder))[0]
+        try:
+            last = train.train(
+                job,
+                train.open_data(job.data, paths),
+                folder,
+                resume=resume,
+                evaluate=playing.player(job.val),
+            )
+        except train.StoppedError as stopped:
+            if ranks.is_first:
+                print(f"deft train: {stopped}", file=sys.stderr)
+            return stopped.code
+    if ranks.is_first:
+        best = job.val.best
+        shown = [k for k in last if k.startswith(("val/", "eval/")) and k.count("/") == 1]
+        told = "  ".join(f"{k} {last[k]:.4g}" for k in dict.fromkeys([*shown, best]) if k in last)
+        print(f"done: {folder}/checkpoints/last" + (f"  {told}" if told else ""))
+    return 0
+
+
+def _prepared(
+    job: "train.Job",
+    tree: dict[str, Any],
+    folder: Path,
+    previous: Mapping[str, Any] | None,
+    resume: bool,
+) -> list[str]:
+    """Check the run's folder, convert recordings and write the settings; gives the stores."""
+    from deft.cli import ingest
+
+    changed = [] if previous is None else _check_resume(previous, tree, folder, resume)
     paths = ingest.as_stores(job.data)
     tree["data"]["path"] = paths[0] if isinstance(job.data.path, str) else paths
-    _record(tree, run_folder)
-    print(f"run {run_folder}", file=sys.stderr)
-    last = train.train(job, train.open_data(job.data, paths), run_folder, resume=resume)
-    shown = "  ".join(f"{k} {v:.4g}" for k, v in last.items() if k.startswith("val/"))
-    print(f"done: {run_folder}/checkpoints/last" + (f"  {shown}" if shown else ""))
+    _record(tree, folder)
+    print(f"run {folder}", file=sys.stderr)
+    if changed:
+        print("settings changed since the last launch:", *changed, sep="\n", file=sys.stderr)
+    return paths
 
 
 def _tree(
@@ -139,10 +217,12 @@ def _tree(
     resume = (_value(words, "resume") or "false").lower() == "true"
     augment = _value(words, "augment")
     base = recipes.tree(policy, task, augment, _value(words, "compat"))
+    if previous is not None:
+        previous = _filled(base, previous)
     if resume and previous is not None:
         base = {key: previous[key] for key in base}
     elif given:
-        base = {key: given[key] for key in base}
+        base = {key: _filled(base, given)[key] for key in base}
     if augment is not None:
         base["augment"] = recipes.augment(augment)
     # Whole numbers and lists stay what they are: the tree goes through Hydra as plain data.
@@ -154,13 +234,25 @@ def _tree(
     return tree, folder, previous
 
 
+def _filled(base: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's settings with those that did not exist yet when it was started, at their defaults."""
+    found = {**base, **given}
+    for key, value in base.items():
+        if isinstance(value, Mapping) and isinstance(given.get(key), Mapping) and key != "policy":
+            found[key] = {**value, **given[key]}
+    if base["policy"].get("family") == found["policy"].get("family"):
+        found["policy"] = {**base["policy"], **found["policy"]}
+    return found
+
+
 def _job(tree: Mapping[str, Any]) -> "train.Job":
+    import dataclasses
     from dataclasses import replace
 
     from deft import policies, spec, train
     from deft.cli import places
 
-    fields = ("policy", "data", "optim", "train", "val", "augment", "seed", "device")
+    fields = [field.name for field in dataclasses.fields(train.Job)]
     job = spec.from_plain(train.Job, {name: tree[name] for name in fields})
     settings = dict(tree["policy"])
     policy = spec.from_plain(policies.POLICIES[settings.pop("family")], settings, "policy")
@@ -173,7 +265,8 @@ def _job(tree: Mapping[str, Any]) -> "train.Job":
 
 def _check_resume(
     previous: Mapping[str, Any], tree: Mapping[str, Any], folder: Path, resume: bool
-) -> None:
+) -> list[str]:
+    """What differs from the last launch, as lines; raises when some of it may not."""
     from deft.cli import settings
 
     if not resume:
@@ -182,19 +275,20 @@ def _check_resume(
             "Fix: add resume=true to go on with it, or choose another `session=`."
         )
     old, new = settings.flatten(previous), settings.flatten(tree)
-    changed = [
-        f"  {key}: {old.get(key)!r} -> {new.get(key)!r}"
+    differ = {
+        key: f"  {key}: {old.get(key)!r} -> {new.get(key)!r}"
         for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key)
-        and key not in ("resume", "debug", "runs_dir")
-        and not key.startswith(FREE_TO_CHANGE)
-    ]
+        if old.get(key) != new.get(key) and key not in ("resume", "debug", "runs_dir")
+    }
+    changed = [line for key, line in differ.items() if not key.startswith(FREE_TO_CHANGE)]
     if changed:
         raise ConfigError(
             f"{folder}: a resumed run must keep its settings; these differ:\n"
             + "\n".join(changed)
             + "\nFix: leave them out, or start another `session=`."
         )
+    # The data's place is found anew each time.
+    return [line for key, line in differ.items() if key != "data.path"]
 
 
 def _record(tree: Mapping[str, Any], folder: Path) -> None:

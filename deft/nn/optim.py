@@ -70,7 +70,7 @@ class Objective:
         schedule: Schedule | None = None,
     ) -> None:
         self.name = name
-        self.schedule = schedule
+        self.schedule: Schedule | None = schedule
         self._groups = tuple(dict(group) for group in groups)
 
     @property
@@ -112,13 +112,17 @@ def parameter_groups(
     Args:
         module: what is trained.
         config: rates and decay.
-        encoders: parts of `module` that learn at `encoder_lr_scale` times the rate.
+        encoders: parts of `module` that learn at `encoder_lr_scale` times the rate; at 0 they are
+            frozen: no gradient is computed for them.
 
     Returns:
         Non-empty groups with `params`, `lr` and `weight_decay`. Parameters with fewer than two
         axes (biases, norms) do not decay.
     """
     slow = {id(weight) for encoder in encoders for weight in encoder.parameters()}
+    if config.encoder_lr_scale == 0:
+        for encoder in encoders:
+            encoder.requires_grad_(False)
     grouped: dict[tuple[float, float], list[nn.Parameter]] = {}
     for weight in module.parameters():
         if weight.requires_grad:

@@ -49,6 +49,8 @@ class BridgeResNet(nn.Module):
     ) -> None:
         super().__init__()
         self._coordinates = coordinates
+        self.coordinate_channels = 2 if coordinates else 0
+        """How many of the first kernel's last channels hold coordinates."""
         self._act: Callable[[Tensor], Tensor] = F.silu if activation == "swish" else F.relu
         self.stem = nn.Conv2d(inputs + 2 * coordinates, 64, 7, 2, padding=3, bias=False)
         self.stem_norm = _norm(64)

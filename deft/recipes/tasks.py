@@ -128,6 +128,8 @@ def tree(policy: str, task: str, augment: str | None = None, compat: str | None 
         "augment": augments.augment(augment or "none"),
         "seed": 0,
         "device": "auto",
+        "init_from": None,
+        "init_encoder": None,
     }
     if compat is not None and compat not in COMPAT:
         raise ConfigError(

@@ -2,13 +2,19 @@
 
 from deft.train.checkpoint import scores_of, steps
 from deft.train.config import DataConfig, Job, TrainConfig, ValConfig
+from deft.train.distributed import Ranks
+from deft.train.interrupt import StoppedError
 from deft.train.journal import read_metrics
 from deft.train.loader import open_data
 from deft.train.loop import train
+from deft.train.memory import OutOfMemoryError
 
 __all__ = [
     "DataConfig",
     "Job",
+    "OutOfMemoryError",
+    "Ranks",
+    "StoppedError",
     "TrainConfig",
     "ValConfig",
     "open_data",

@@ -5,6 +5,7 @@
 """
 
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -13,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
-from deft.errors import TrainError
+from deft.errors import BundleError, TrainError
 
 STATE_FILE = "training_state.pt"
 SCORE_FILE = "training.json"
@@ -55,8 +57,11 @@ def save(
     try:
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir(parents=True)
+        # Through memory: torch and safetensors have errors of their own for a disk that refuses.
+        packed = io.BytesIO()
+        torch.save(dict(state), packed)
         with (beside / STATE_FILE).open("wb") as file:
-            torch.save(dict(state), file)
+            file.write(packed.getbuffer())
             file.flush()
             os.fsync(file.fileno())
         about = {
@@ -71,8 +76,10 @@ def save(
         write_bundle(beside)
         beside.rename(final)
         _fsync_folder(final.parent)
-    except OSError as error:
+    except (OSError, SafetensorError, BundleError) as error:
         shutil.rmtree(beside, ignore_errors=True)
+        if isinstance(error, BundleError) and not isinstance(error.__cause__, OSError):
+            raise
         raise TrainError(
             f"{final}: the checkpoint could not be written: {error}.\n"
             f"Found: {shutil.disk_usage(final.parent.parent).free / 1e9:.2f} GB free. "
@@ -107,14 +114,15 @@ def scores_of(run: Path, step: int) -> dict[str, float]:
         raise _damaged(folder_of(run, step), str(error)) from error
 
 
-def best_step(run: Path, score: str) -> int | None:
-    """The checkpoint with the lowest `score`, the earliest of equals; None when none has it."""
+def best_step(run: Path, score: str, *, highest: bool = False) -> int | None:
+    """The checkpoint with the lowest (or highest) `score`, the earliest of equals; None when none
+    has it."""
     scored = [(scores_of(run, step).get(score), step) for step in steps(run)]
-    known = [(value, step) for value, step in scored if value is not None]
+    known = [(-value if highest else value, step) for value, step in scored if value is not None]
     return min(known)[1] if known else None
 
 
-def tidy(run: Path, keep_freq: int, score: str) -> None:
+def tidy(run: Path, keep_freq: int, best: int | None) -> None:
     """Point `last` and `best` at the right folders, then delete what is not to be kept.
 
     Kept are the last, the best, and with `keep_freq` above 0 every multiple of it. Half-written
@@ -123,7 +131,6 @@ def tidy(run: Path, keep_freq: int, score: str) -> None:
     done = steps(run)
     if not done:
         return
-    best = best_step(run, score)
     _link(run, "last", done[-1])
     if best is not None:
         _link(run, "best", best)

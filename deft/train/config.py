@@ -77,8 +77,27 @@ class TrainConfig:
 
     steps: int = 20_000
     """Optimiser steps in all."""
-    batch_size: int = 64
-    """Windows per step."""
+    epochs: float | None = None
+    """Length in passes over the training windows, instead of `steps`; null counts steps."""
+    max_minutes: float = 0
+    """Save and leave after so long, to go on with resume=true; 0 never does."""
+    batch_size: int | Literal["auto"] = 64
+    """Windows per step, of all processes and pieces together; `auto` takes the most that fit."""
+    memory_gb: float | None = None
+    """What `auto` may use, in billions of bytes; null takes nine tenths of the GPU's memory, or
+    half of the main memory that is free."""
+    grad_accum_steps: int = 1
+    """Pieces that a batch is computed in, one after another, to need less memory. The result is
+    that of the whole batch, up to rounding, except where rows of a batch meet in the loss."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Numbers that networks are trained with; weights and averages stay fp32. Held-out scores are
+    always those of fp32, as served."""
+    compile: bool = False
+    """Whether the losses go through torch.compile; costs a minute, then saves time on GPUs."""
+    channels_last: bool = False
+    """Whether kernels of convolutions lie in memory with channels last."""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """Under torchrun: `ddp`, every process holds all weights; `fsdp`, each holds a part of them."""
     log_freq: int = 100
     """Steps between lines in metrics.jsonl."""
     save_freq: int = 5_000
@@ -93,14 +112,31 @@ class TrainConfig:
     """The decay at update n is 1 - n^-power, up to the limit."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "log_freq", "save_freq"):
+        for name in ("steps", "log_freq", "save_freq", "grad_accum_steps"):
             _at_least(f"train.{name}", getattr(self, name), 1)
-        _at_least("train.keep_freq", self.keep_freq, 0)
+        for name in ("keep_freq", "max_minutes"):
+            _at_least(f"train.{name}", getattr(self, name), 0)
+        if self.batch_size != "auto":
+            _at_least("train.batch_size", self.batch_size, 1)
+        for name in ("epochs", "memory_gb"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ConfigError(f"train.{name} is {value}.\nFix: set it above 0, or to null.")
         _at_least("train.grad_clip_norm", self.grad_clip_norm, 0)
         if not 0 <= self.ema_max_decay < 1:
             raise ConfigError(
                 f"train.ema_max_decay is {self.ema_max_decay}.\nFix: choose from 0 up to below 1."
             )
+
+    @property
+    def rows(self) -> int:
+        """The batch size as a number. Raises `ConfigError` while it is `auto`."""
+        if self.batch_size == "auto":
+            raise ConfigError(
+                "train.batch_size=auto is only known once training starts.\n"
+                "Fix: give a number here."
+            )
+        return self.batch_size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,11 +154,33 @@ class ValConfig:
     share below 1; from 1 on a number of episodes; or a list of episode numbers or ids."""
     split_seed: int = 0
     """Decides who that is, for a share or a number."""
+    online_freq: int = 0
+    """Steps between evaluations in a simulator; 0 switches them off."""
+    env: str = ""
+    """That simulator, as in `pusht`."""
+    num_episodes: int = 10
+    """Episodes of an evaluation, always with the same seeds, which are not those of `deft eval`."""
+    best: str = "val/action_error"
+    """The measurement that decides which checkpoint is `best`, as metrics.jsonl names it."""
+    best_is: Literal["lowest", "highest"] = "lowest"
+    """Which value of it is the best; for `eval/success`, highest."""
 
     def __post_init__(self) -> None:
         _at_least("val.offline_freq", self.offline_freq, 0)
         _at_least("val.batch_size", self.batch_size, 1)
         _at_least("val.max_batches", self.max_batches, 1)
+        _at_least("val.online_freq", self.online_freq, 0)
+        _at_least("val.num_episodes", self.num_episodes, 1)
+        if self.online_freq and not self.env:
+            raise ConfigError(
+                f"val.online_freq is {self.online_freq}, but no simulator is named.\n"
+                "Fix: set val.env, as in val.env=pusht, or val.online_freq=0."
+            )
+        if self.best.startswith("eval/") and not self.online_freq:
+            raise ConfigError(
+                f"val.best is '{self.best}', which only evaluations in a simulator give.\n"
+                "Fix: set val.online_freq and val.env, or val.best=val/action_error."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +199,10 @@ class Job:
     """Decides initial weights, order, noise and augmentation."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
+    init_from: str | None = None
+    """A bundle, checkpoint or run whose weights are started from; statistics are this data's."""
+    init_encoder: str | None = None
+    """A safetensors file with the weights of an image network, for every camera's."""
 
 
 def _at_least(name: str, value: float, low: float) -> None:

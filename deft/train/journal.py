@@ -87,6 +87,26 @@ class Journal:
             print(line, file=sys.stderr, flush=True)
 
 
+class Mute:
+    """In place of a journal on all ranks but the first: keeps and says nothing."""
+
+    def __init__(self, run: Path, *, start_step: int, total_steps: int) -> None:
+        pass
+
+    def __enter__(self) -> "Mute":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def write(self, step: int, values: Mapping[str, float]) -> Mapping[str, float]:
+        """The values as they are."""
+        return values
+
+    def say(self, line: str) -> None:
+        """Nothing."""
+
+
 def read_metrics(path: Path) -> list[dict[str, float]]:
     """All lines of a metrics.jsonl; a torn last line is left out.
 

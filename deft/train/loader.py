@@ -11,6 +11,7 @@ import torch
 from deft import nn, policies, store
 from deft.spec import GOAL, Observation, Spec
 from deft.train.config import DataConfig, Job
+from deft.train.distributed import Ranks
 from deft.train.language import spoken
 
 
@@ -76,9 +77,9 @@ def training_batches(
         ConfigError: the batch does not divide by the number of processes, or weights and stores
             do not fit.
     """
-    windows = _windows(job, data, spec, "train")
+    windows = training_windows(job, data, spec)
     order, announce = _order(job, windows)
-    size = job.train.batch_size
+    size = job.train.rows
     names = _loaded(job, data, spec)
     kept = store.keep_pictures(data, names, job.data.cache, max_gb=job.data.cache_gb)
     if any(data.spec[name].is_frame for name in names):
@@ -102,6 +103,11 @@ def training_batches(
     )
 
 
+def training_windows(job: Job, data: store.Store, spec: Spec) -> store.Windows:
+    """Windows of the episodes trained on. Raises `StoreError` when there is none."""
+    return _windows(job, data, spec, "train")
+
+
 def held_out(job: Job, data: store.Store, spec: Spec) -> store.Windows | None:
     """Windows of the held-out episodes; None when validation is off or nothing is held out.
 
@@ -112,23 +118,49 @@ def held_out(job: Job, data: store.Store, spec: Spec) -> store.Windows | None:
     return _windows(job, data, spec, "val")
 
 
+class _Turns:
+    """Every rank takes whole batches of a sampler in turn, so none must divide evenly."""
+
+    def __init__(self, sampler: store.Sampler, count: int, ranks: Ranks) -> None:
+        self._sampler = sampler
+        self._ranks = ranks
+        self.batches = len(range(ranks.rank, count, ranks.count))
+
+    @property
+    def rows(self) -> int:
+        return self._sampler.rows
+
+    @property
+    def seed(self) -> int:
+        return self._sampler.seed
+
+    def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        return self._sampler.batch(step * self._ranks.count + self._ranks.rank)
+
+
 def val_batches(
-    job: Job, windows: store.Windows, spec: Spec, device: torch.device
+    job: Job,
+    windows: store.Windows,
+    spec: Spec,
+    device: torch.device,
+    ranks: Ranks | None = None,
 ) -> Iterator[tuple[nn.Batch, nn.Draws]]:
-    """Held-out batches with fixed draws; the same windows every time."""
+    """Held-out batches with fixed draws; the same windows every time, each on one of the ranks."""
     size = job.val.batch_size
     fits = len(windows) <= size * job.val.max_batches
     # A part of the windows must be a fair part: a fixed permutation, not the first episodes.
     sampler = store.Sampler(len(windows), size, seed=0, shuffle=not fits)
     steps = -(-len(windows) // size) if fits else job.val.max_batches
+    turns = _Turns(sampler, steps, ranks or Ranks())
+    if not turns.batches:
+        return
     with store.Loader(
         windows.store,
         windows,
-        sampler,
+        turns,
         observations=_loaded(job, windows.store, spec),
         threads=job.data.threads,
         prefetch=job.data.prefetch,
-        steps=steps,
         **_goals(job, spec),
     ) as loader:
         for batch in loader:
@@ -277,7 +309,7 @@ def _order(job: Job, windows: store.Windows) -> tuple[store.Order | None, int]:
     if order is not None or together == 0:
         return order, 0
     blocks = store.Blocks(windows, together, job.seed)
-    return blocks, max(1, blocks.windows_together // job.train.batch_size)
+    return blocks, max(1, blocks.windows_together // job.train.rows)
 
 
 def _goals(job: Job, spec: Spec) -> dict[str, Any]:

@@ -1,267 +1,264 @@
-"""The training loop: one screen, the same for every policy."""
+"""The training loop: one screen, the same for every policy, alone or on many ranks."""
 
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
 
-from deft import __version__, bundle, nn, policies, spec, store
-from deft.errors import TrainError
-from deft.train import checkpoint
+from deft import nn, policies, spec, store
+from deft.errors import DeftError
+from deft.train import beginnings, checkpoint, memory
 from deft.train.augmenting import Augmentation
+from deft.train.broken import check_finite
 from deft.train.config import Job
-from deft.train.ema import Average
-from deft.train.journal import Journal
-from deft.train.language import fitted, sentences
+from deft.train.distributed import Ranks
+from deft.train.interrupt import StoppedError, Stopping
+from deft.train.journal import Journal, Mute
+from deft.train.language import fitted
 from deft.train.loader import (
     Transfer,
     chosen,
     draws_of,
     golden_pairs,
     held_out,
+    to_device,
     training_batches,
+    training_windows,
     val_batches,
 )
+from deft.train.meter import Meter
+from deft.train.settling import settle
+from deft.train.state import State, resume_from, save, spread_dropout, start, tidy
+from deft.train.stepping import Stepper, learned, pieces
 from deft.train.validate import validate
 
-BEST_BY = "val/action_error"
-"""The held-out measurement whose lowest value makes a checkpoint `best`."""
+Evaluate = Callable[[policies.Policy, int], Mapping[str, float]]
+"""Plays episodes with a policy in eval mode after some step, and says how it went."""
 
 
-@dataclass
-class State:
-    """Everything that changes while training."""
-
-    policy: policies.Policy
-    average: Average
-    objectives: dict[str, nn.Objective]
-    optimizers: dict[str, torch.optim.Optimizer]
-    step: int = 0
-
-
-def train(job: Job, data: store.Store, run: Path, *, resume: bool = False) -> dict[str, float]:
+def train(
+    job: Job,
+    data: store.Store,
+    run: Path,
+    *,
+    resume: bool = False,
+    evaluate: Evaluate | None = None,
+) -> dict[str, float]:
     """Train one policy and leave checkpoints and measurements in `run`.
+
+    Under torchrun every process calls this alike; the first one writes.
 
     Args:
         job: every setting.
         data: the store to learn from.
         run: folder of the run; created when missing.
         resume: go on from the newest checkpoint in `run`; from the start when there is none.
+        evaluate: called every `val.online_freq` steps, on the first rank; what it gives is written
+            with the other measurements, as `eval/…`.
 
     Returns:
         The last value of every measurement.
 
     Raises:
         SpecError: policy and data do not fit.
-        TrainError: nothing to train on, a loss that is not finite, or a full disk.
+        ConfigError: the batch cannot be split evenly.
+        TrainError: nothing to train on, a loss that is not finite, ranks that differ, a full disk.
+        OutOfMemoryError: with the settings that can be turned down.
+        StoppedError: SIGTERM, SIGINT or `train.max_minutes`; everything is saved.
     """
-    device = nn.pick_device(job.device)
+    ranks = Ranks.here()
+    device = nn.pick_device(ranks.device(job.device))
     data = chosen(job, data)
     contract = policies.contract(job.policy, data.spec, job.data.observations)
     job = fitted(job, data, contract)
-    state = _start(job, contract, data, device)
-    if resume:
-        _resume(state, run, data, device)
-        # A kill between a checkpoint and its links leaves the links one checkpoint behind.
-        checkpoint.tidy(run, job.train.keep_freq, BEST_BY)
-    windows = held_out(job, data, contract)
-    vary = Augmentation.of(job, contract, data.spec, device)
-    plan, meter, last = job.train, Meter(), dict[str, float]()
-    with (
-        Journal(run, start_step=state.step, total_steps=plan.steps) as journal,
-        training_batches(
-            job, data, contract, state.step, vary.threads, device=device, say=journal.say
-        ) as loader,
-    ):
-        send = Transfer(data, contract, device)
-        journal.say(_opening(state, data, device, windows is not None))
-        for batch in loader:
-            draws = draws_of(batch, job.seed, device)
-            varied = vary(send(batch), draws)
-            meter.add(update(state, job, varied, draws))
-            step = state.step
-            is_saved = step % plan.save_freq == 0 or step == plan.steps
-            is_measured = windows is not None and step % job.val.offline_freq == 0
-            if step % plan.log_freq == 0 or is_saved:
-                last |= journal.write(step, meter.take(step, run) | _shares(loader, send, vary))
-            if is_saved or is_measured:
-                scores = _measure(state, job, data, windows, device)
+    try:
+        with ranks.joined(device), memory.explained(job, contract, device):
+            return _Training(job, data, run, contract, device, ranks, evaluate).go(resume)
+    except DeftError as error:
+        if ranks.count > 1 and not isinstance(error, StoppedError):
+            error.args = (f"Rank {ranks.rank}: {error}",)
+        raise
+
+
+class _Training:
+    """What the parts of one training share."""
+
+    def __init__(
+        self,
+        job: Job,
+        data: store.Store,
+        run: Path,
+        contract: spec.Spec,
+        device: torch.device,
+        ranks: Ranks,
+        evaluate: Evaluate | None,
+    ) -> None:
+        self.job, self.data, self.run, self.contract = job, data, run, contract
+        self.device, self.ranks, self.evaluate = device, ranks, evaluate
+        self.meter = Meter()
+
+    def go(self, resume: bool) -> dict[str, float]:
+        said = self.prepare(resume)
+        job, data, ranks, state = self.job, self.data, self.ranks, self.state
+        self.windows = held_out(job, data, self.contract)
+        self.vary = Augmentation.of(job, self.contract, data.spec, self.device)
+        plan, last, stopping = job.train, dict[str, float](), Stopping(job.train.max_minutes)
+        kind = Journal if ranks.is_first else Mute
+        with (
+            stopping.listening(),
+            kind(self.run, start_step=state.step, total_steps=plan.steps) as journal,
+            self.batches(journal.say) as loader,
+        ):
+            send = Transfer(data, self.contract, self.device)
+            step_with = Stepper(state, job, self.device, ranks)
+            for line in (*said, self.opening()):
+                journal.say(line)
+            for batch in loader:
+                draws = draws_of(batch, job.seed, self.device)
+                varied = self.vary(send(batch), draws)
+                shares, is_asked = self.share(batch, stopping)
+                self.meter.add(step_with(pieces(varied, draws, plan.grad_accum_steps, shares)))
+                step = state.step
+                is_due = step % plan.save_freq == 0 or step == plan.steps
+                if step % plan.log_freq == 0 or is_due:
+                    times = loader.timings() | {"transfer": send.share()} | self.vary.timings()
+                    last |= journal.write(step, self.means() | _named("time", times))
+                scores = self.scores(is_due)
                 last |= journal.write(step, scores) if scores else {}
-                if is_saved:
-                    _save(state, job, data, run, scores)
-    return last
+                if is_due or is_asked:
+                    self.save(scores)
+                if is_asked and step < plan.steps:
+                    raise stopping.stopped(self.run, step)
+        return last
 
-
-def update(state: State, job: Job, batch: nn.Batch, draws: nn.Draws) -> dict[str, Tensor]:
-    """One optimiser step; returns what there is to log, still on the device."""
-    state.policy.train()
-    losses, parts = state.policy.losses(batch, draws)
-    names = list(state.objectives)
-    # All gradients first: an early step would move weights that another loss still needs.
-    gradients = {
-        name: torch.autograd.grad(
-            losses[name], _weights(state.objectives[name]), retain_graph=name != names[-1]
+    def prepare(self, resume: bool) -> list[str]:
+        """Settle the job, make the state and bring back what was saved; gives what to say."""
+        said: list[str] = []
+        job, data, run, ranks = self.job, self.data, self.run, self.ranks
+        done = checkpoint.steps(run) if resume else []
+        begun = checkpoint.folder_of(run, done[-1]) if done else None
+        self.job = job = settle(
+            job,
+            data,
+            self.contract,
+            len(training_windows(job, data, self.contract)),
+            self.device,
+            ranks,
+            lambda: start(job, self.contract, data, self.device),
+            begun,
+            said.append,
         )
-        for name in names
-    }
-    factor = 1.0
-    for name, objective in state.objectives.items():
-        for weight, gradient in zip(_weights(objective), gradients[name], strict=True):
-            weight.grad = gradient
-        if job.train.grad_clip_norm > 0:
-            norm = torch.nn.utils.clip_grad_norm_(_weights(objective), job.train.grad_clip_norm)
-            parts = {**parts, f"{name}_grad_norm": norm}
-        optimizer = state.optimizers[name]
-        factor = nn.lr_factor(job.optim, state.step, job.train.steps, objective.schedule)
-        for group, planned in zip(optimizer.param_groups, objective.groups, strict=True):
-            group["lr"] = planned["lr"] * factor
-        optimizer.step()
-    state.policy.after_step()
-    state.step += 1
-    state.average.update(state.step)
-    return {f"train/{name}": value.detach() for name, value in {**losses, **parts}.items()} | {
-        "lr": torch.tensor(job.optim.lr * factor)
-    }
 
+        def learned_before(policy: policies.Policy) -> None:
+            if job.init_from is not None:
+                said.extend(beginnings.from_bundle(policy, job.init_from).lines())
+            if job.init_encoder is not None:
+                said.extend(beginnings.encoder_from_file(policy, job.init_encoder).lines())
 
-class Meter:
-    """Means since the last look, summed on the device so that no step waits for it."""
+        weights = learned_before if begun is None else None
+        self.state = start(job, self.contract, data, self.device, weights)
+        ranks.agree(_facts(self.state, data, self.contract))
+        ranks.share(list(self.state.policy.state_dict().values()))
+        spread_dropout(job, ranks, self.state.step)
+        if begun is not None:
+            self.meter.load(resume_from(self.state, run, data, self.device, ranks), ranks)
+            if ranks.is_first:
+                # A kill between a checkpoint and its links leaves the links one behind.
+                tidy(job, run)
+            ranks.wait()
+        return said
 
-    def __init__(self) -> None:
-        self._forget()
+    def share(self, batch: store.Batch, stopping: Stopping) -> tuple[list[float] | None, bool]:
+        """What each piece is worth in this step, and whether some rank was asked to stop."""
+        count = self.job.train.grad_accum_steps
+        if count == 1 and self.ranks.count == 1:
+            return None, stopping.is_asked
+        mine = learned(batch.action_valid, count)
+        total, asked = self.ranks.total([sum(mine), float(stopping.is_asked)])
+        return [each / max(total, 1.0) for each in mine], asked > 0
 
-    def add(self, values: dict[str, Tensor]) -> None:
-        self._count += 1
-        for name, value in values.items():
-            held = self._sums.get(name)
-            self._sums[name] = value.clone() if held is None else held + value
-
-    def take(self, step: int, run: Path) -> dict[str, float]:
-        """The means, starting afresh. Raises `TrainError` when one is not finite."""
-        means = {name: float(total) / self._count for name, total in self._sums.items()}
-        broken = [name for name, mean in means.items() if not abs(mean) < float("inf")]
-        if broken:
-            raise TrainError(
-                f"{run}, by step {step}: {', '.join(broken)} is not finite.\n"
-                f"Found: {means}.\n"
-                "Fix: lower `optim.lr`, raise `optim.warmup_steps`, or look at the data with "
-                "`deft inspect --check`; checkpoints so far are untouched."
-            )
-        self._forget()
+    def means(self) -> dict[str, float]:
+        """Means since the last look, starting afresh."""
+        means = self.checked(self.meter.held(self.ranks))
+        self.meter.clear()
         return means
 
-    def _forget(self) -> None:
-        self._sums: dict[str, Tensor] = {}
-        self._count = 0
+    def checked(self, held: Mapping[str, torch.Tensor]) -> dict[str, float]:
+        return check_finite(held, self.state.step, self.run, self.ranks, self.again)
 
+    def scores(self, is_due: bool) -> dict[str, float]:
+        """Measurements that this step asks for; those of held-out data with every checkpoint."""
+        job, step, found = self.job, self.state.step, dict[str, float]()
+        freq = job.val.offline_freq
+        if self.windows is not None and (is_due or step % freq == 0):
+            with self.state.average.applied():
+                batches = val_batches(job, self.windows, self.contract, self.device, self.ranks)
+                actions = self.data.stats[self.contract.action().name]
+                found |= validate(self.state.policy, batches, actions, self.ranks)
+        freq = job.val.online_freq
+        if freq and (step % freq == 0 or (is_due and job.val.best.startswith("eval/"))):
+            found |= self.play()
+        return found
 
-def _shares(loader: store.Loader, send: Transfer, vary: Augmentation) -> dict[str, float]:
-    """Where time went since the last look: the loop's `wait` for data and `transfer` of it, the
-    loader's stages and augmentation on the device, each as a share of the time; see
-    `store.Loader.timings`."""
-    shares = loader.timings() | {"transfer": send.share()} | vary.timings()
-    return {f"time/{name}": share for name, share in shares.items()}
+    def play(self) -> dict[str, float]:
+        """How the policy does in a simulator, on the first rank."""
+        found: dict[str, float] = {}
+        if self.ranks.is_first and self.evaluate is not None:
+            # What a simulator draws must not change what training draws next.
+            with torch.random.fork_rng(), self.state.average.applied(), torch.no_grad():
+                found = _named("eval", self.evaluate(self.state.policy, self.state.step))
+        return self.ranks.gather(found)[0]
 
+    def save(self, scores: Mapping[str, float]) -> None:
+        held = self.meter.held(self.ranks)
+        if held:
+            self.checked(held)
+        pairs = golden_pairs(self.job, self.data, self.contract, count=2)
+        save(self.state, self.job, self.data, self.run, scores, held, pairs, self.ranks)
 
-def _weights(objective: nn.Objective) -> list[Tensor]:
-    return [weight for group in objective.groups for weight in group["params"]]
-
-
-def _start(job: Job, contract: spec.Spec, data: store.Store, device: torch.device) -> State:
-    # The one place where torch's global generator is set: initial weights and dropout follow it.
-    torch.manual_seed(job.seed)
-    policy = policies.build(job.policy, contract, data.stats).to(device)
-    objectives = policy.objectives(job.optim)
-    optimizers: dict[str, torch.optim.Optimizer] = {
-        name: torch.optim.AdamW(
-            objective.groups, betas=job.optim.betas, eps=job.optim.eps, fused=True
-        )
-        for name, objective in objectives.items()
-    }
-    average = Average(policy, job.train.ema_max_decay, job.train.ema_power)
-    return State(policy, average, objectives, optimizers)
-
-
-def _measure(
-    state: State,
-    job: Job,
-    data: store.Store,
-    windows: store.Windows | None,
-    device: torch.device,
-) -> dict[str, float]:
-    if windows is None:
-        return {}
-    contract = state.policy.spec
-    with state.average.applied():
-        batches = val_batches(job, windows, contract, device)
-        return validate(state.policy, batches, data.stats[contract.action().name])
-
-
-def _save(state: State, job: Job, data: store.Store, run: Path, scores: dict[str, float]) -> None:
-    resumable: dict[str, Any] = {
-        "step": state.step,
-        "weights": state.policy.state_dict(),
-        "optimizers": {name: each.state_dict() for name, each in state.optimizers.items()},
-        "random": torch.get_rng_state(),
-    }
-    if torch.cuda.is_available():
-        resumable["random_cuda"] = torch.cuda.get_rng_state_all()
-    provenance = {
-        "step": state.step,
-        "job": spec.to_plain(job) | {"policy": spec.to_plain(job.policy)},
-        "data": {"name": data.path.name, "path": str(data.path), "digest": data.digest},
-        "deft": __version__,
-    }
-    pairs = golden_pairs(job, data, state.policy.spec, count=2)
-
-    def write_bundle(folder: Path) -> None:
-        bundle.write(
-            folder,
-            state.policy,
-            state_dict=state.average.tensors,
-            provenance=provenance,
-            golden=pairs,
-            sentences=sentences(data),
+    def batches(self, say: Callable[[str], None], step: int | None = None) -> store.Loader:
+        return training_batches(
+            self.job,
+            self.data,
+            self.contract,
+            self.state.step if step is None else step,
+            self.vary.threads,
+            device=self.device,
+            rank=self.ranks.rank,
+            world_size=self.ranks.count,
+            say=say,
         )
 
-    checkpoint.save(run, state.step, resumable, scores, write_bundle)
-    checkpoint.tidy(run, job.train.keep_freq, BEST_BY)
+    def again(self, step: int) -> tuple[nn.Batch, nn.Draws]:
+        """This rank's rows of one step once more: order and augmentation are functions of it."""
+        with self.batches(lambda line: None, step) as loader:
+            batch = next(iter(loader))
+            draws = draws_of(batch, self.job.seed, self.device)
+            sent = to_device(batch, self.data, self.contract, self.device)
+            return self.vary(sent, draws), draws
 
-
-def _resume(state: State, run: Path, data: store.Store, device: torch.device) -> None:
-    done = checkpoint.steps(run)
-    if not done:
-        return
-    saved = checkpoint.load(run, done[-1], device)
-    averaged = bundle.load(checkpoint.folder_of(run, done[-1]), device=str(device), golden=False)
-    digest = averaged.info["provenance"]["data"]["digest"]
-    if digest != data.digest:
-        raise TrainError(
-            f"{run}: the run began with other data than {data.path}.\n"
-            f"Found: digest {data.digest[:12]}…, wanted {digest[:12]}….\n"
-            "Fix: give the store it began with in `data.path`, or start another session."
+    def opening(self) -> str:
+        state, data, device = self.state, self.data, self.device
+        count = sum(weight.numel() for weight in state.policy.parameters())
+        begun = f"goes on from step {state.step}" if state.step else "starts"
+        threads = f" with {torch.get_num_threads()} threads" if device.type == "cpu" else ""
+        ranks = f", {self.ranks.count} ranks" if self.ranks.count > 1 else ""
+        held = "" if self.windows is not None else "; nothing is held out, so no validation"
+        return (
+            f"{policies.family(state.policy.config)} with {count:,} weights {begun} on "
+            f"{device}{threads}{ranks}; data {data.path.name}, {len(data.episodes)} episodes, "
+            f"Python {sys.version.split()[0]}, torch {torch.__version__}{held}"
         )
-    state.policy.load_state_dict(saved["weights"])
-    state.average.load(averaged.policy.state_dict())
-    for name, optimizer in state.optimizers.items():
-        optimizer.load_state_dict(saved["optimizers"][name])
-    torch.set_rng_state(saved["random"].cpu())
-    if "random_cuda" in saved and device.type == "cuda":
-        torch.cuda.set_rng_state_all([each.cpu() for each in saved["random_cuda"]])
-    state.step = saved["step"]
 
 
-def _opening(state: State, data: store.Store, device: torch.device, measures: bool) -> str:
-    count = sum(weight.numel() for weight in state.policy.parameters())
-    begun = f"goes on from step {state.step}" if state.step else "starts"
-    family = policies.family(state.policy.config)
-    threads = f" with {torch.get_num_threads()} threads" if device.type == "cpu" else ""
-    held = "" if measures else "; nothing is held out, so there is no validation"
-    return (
-        f"{family} with {count:,} weights {begun} on {device}{threads}; "
-        f"data {data.path.name}, {len(data.episodes)} episodes, Python {sys.version.split()[0]}, "
-        f"torch {torch.__version__}{held}"
-    )
+def _facts(state: State, data: store.Store, contract: spec.Spec) -> dict[str, str]:
+    """What all ranks must have in common."""
+    facts = {f"feature '{each.name}'": each.describe() for each in contract.features}
+    weights = state.policy.state_dict().items()
+    facts |= {f"weight {name}": str(tuple(tensor.shape)) for name, tensor in weights}
+    return facts | {"data": data.digest, "contract": contract.digest()}
+
+
+def _named(group: str, values: Mapping[str, float]) -> dict[str, float]:
+    return {f"{group}/{name}": value for name, value in values.items()}

@@ -6,36 +6,47 @@ import torch
 from torch import Tensor
 
 from deft import nn, policies
-from deft.spec import Stats
+from deft.spec import Feature, Stats
+from deft.train.distributed import Ranks
 
 
 @torch.no_grad()
 def validate(
-    policy: policies.Policy, batches: Iterable[tuple[nn.Batch, nn.Draws]], actions: Stats
+    policy: policies.Policy,
+    batches: Iterable[tuple[nn.Batch, nn.Draws]],
+    actions: Stats,
+    ranks: Ranks | None = None,
 ) -> dict[str, float]:
     """Loss and action error over held-out batches; empty when there is no batch.
 
     Args:
         policy: in eval mode, with the weights to measure.
-        batches: batches on the policy's device, with their draws.
+        batches: batches on the policy's device, with their draws; of several ranks, each its own.
         actions: statistics of the training actions; their mean is the baseline, their variance
             the unit of the error.
+        ranks: who measures; the result is the same on all of them.
 
     Returns:
         `val/loss` and its parts; `val/action_mae` in physical units, over all dimensions;
         `val/action_error`, squared error in units of each dimension's variance;
-        `val/baseline_error`, the same for always answering the mean action.
+        `val/baseline_error`, the same for always answering the mean action;
+        `val/action_mae/<dimension>` in that dimension's unit, and `val/action_error/+<ticks>` for
+        each step ahead, where +0 is the action for now.
     """
-    sums: dict[str, Tensor] = {}
-    rows = 0
-    cells = 0
+    sums: dict[str, tuple[Tensor, float]] = {}
+
+    def add(name: str, total: Tensor, count: Tensor | float) -> None:
+        before, counted = sums.get(name, (torch.zeros_like(total), 0.0))
+        sums[name] = (before + total, counted + float(count))
+
+    action = policy.spec.action()
     for batch, draws in batches:
         assert batch.action is not None
         assert batch.action_valid is not None
         losses, parts = policy.losses(batch, draws)
         size = len(batch.action)
         for name, value in {**parts, "loss": torch.stack(list(losses.values())).sum()}.items():
-            _add(sums, name, value * size)
+            add(name, value * size, size)
         guess = policy.predict(batch, draws)  # B Tp A
         mean = torch.as_tensor(actions.mean, dtype=guess.dtype, device=guess.device)  # A
         variance = torch.as_tensor(actions.std, dtype=guess.dtype, device=guess.device) ** 2  # A
@@ -43,18 +54,32 @@ def validate(
         moves = variance > 1e-12  # A
         mask = batch.action_valid[..., None] & moves  # B Tp A
         scale = torch.where(moves, variance, torch.ones_like(variance))  # A
+        cells = mask.sum()
         for name, answer in (("action_error", guess), ("baseline_error", mean)):
-            error = (answer - batch.action) ** 2 / scale  # B Tp A
-            _add(sums, name, torch.where(mask, error, 0).sum())
-        _add(sums, "action_mae", torch.where(mask, (guess - batch.action).abs(), 0).sum())
-        rows += size
-        cells += int(mask.sum())
-    by_cell = ("action_error", "baseline_error", "action_mae")
-    return {
-        f"val/{name}": float(total) / max(cells if name in by_cell else rows, 1)
-        for name, total in sums.items()
-    }
+            error = torch.where(mask, (answer - batch.action) ** 2 / scale, 0)  # B Tp A
+            add(name, error.sum(), cells)
+            if name == "action_error":
+                for ahead, (total, count) in enumerate(
+                    zip(error.sum((0, 2)), mask.sum((0, 2)), strict=True)
+                ):
+                    add(f"action_error/+{ahead}", total, count)
+        off = torch.where(batch.action_valid[..., None], (guess - batch.action).abs(), 0)  # B Tp A
+        add("action_mae", torch.where(mask, off, 0).sum(), cells)
+        for label, total in zip(_labels(action), off.sum((0, 1)), strict=True):
+            add(f"action_mae/{label}", total, batch.action_valid.sum())
+    return _means({name: (float(total), count) for name, (total, count) in sums.items()}, ranks)
 
 
-def _add(sums: dict[str, Tensor], name: str, value: Tensor) -> None:
-    sums[name] = sums.get(name, torch.zeros_like(value)) + value
+def _means(sums: dict[str, tuple[float, float]], ranks: Ranks | None) -> dict[str, float]:
+    whole: dict[str, tuple[float, float]] = {}
+    # A rank may have had no batch, so names are joined, not lists of numbers.
+    for each in ranks.gather(sums) if ranks is not None else [sums]:
+        for name, (total, count) in each.items():
+            before, counted = whole.get(name, (0.0, 0.0))
+            whole[name] = (before + total, counted + count)
+    return {f"val/{name}": total / max(count, 1.0) for name, (total, count) in whole.items()}
+
+
+def _labels(action: Feature) -> tuple[str, ...]:
+    """A name for each dimension."""
+    return action.names or tuple(str(i) for i in range(action.size))

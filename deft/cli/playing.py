@@ -1,0 +1,38 @@
+"""Episodes in a simulator while a policy is trained; `train` takes them as an argument."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from deft import train
+    from deft.policies import Policy
+
+FIRST_SEED = 200_000
+"""Seeds of these episodes: neither those of demonstrations (below 100000) nor those that `deft
+eval` measures with (from 100000), for whatever is looked at while training is chosen by."""
+
+
+def player(val: "train.ValConfig") -> "Callable[[Policy, int], Mapping[str, float]] | None":
+    """Plays `val.num_episodes` episodes of `val.env`; None when that is switched off."""
+    if not val.online_freq:
+        return None
+    from deft import bundle
+    from deft import eval as evaluation
+    from deft.cli.eval import EvalConfig, make_env
+
+    config = EvalConfig(env=val.env, episodes=val.num_episodes)
+    seeds = range(FIRST_SEED, FIRST_SEED + val.num_episodes)
+
+    def play(policy: "Policy", step: int) -> Mapping[str, float]:
+        actor = bundle.PolicyActor(policy)
+        found = evaluation.summarise(
+            evaluation.rollouts(lambda: make_env(actor, config), actor, seeds)
+        )
+        return {
+            "success": found.success_rate,
+            "max_reward": found.max_reward_mean,
+            "sum_reward": found.sum_reward_mean,
+            "steps": found.steps_mean,
+        }
+
+    return play
