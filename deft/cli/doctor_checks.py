@@ -321,7 +321,8 @@ def check_nvjitlink(facts: Facts) -> Finding | None:
                 return Finding(
                     check="nvjitlink",
                     severity="error",
-                    found=f"nvidia-nvjitlink{line} {linker} is older than {compiler}{line} {version}",
+                    found=f"nvidia-nvjitlink{line} {linker} is older than "
+                    f"{compiler}{line} {version}",
                     effect="compiling fails: 'Input file … newer than toolkit'",
                     fix=f"pip install --upgrade 'nvidia-nvjitlink{line}>="
                     f"{'.'.join(map(str, version_of(version)[:2]))}'",

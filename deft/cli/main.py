@@ -18,6 +18,7 @@ COMMANDS = {
     "view": "look at episodes, statistics and problems as an HTML page",
     "collect": "record demonstrations of a scripted expert in a simulator",
     "train": "train a policy",
+    "sweep": "train many policies over GPUs, a cluster or CPU slots",
     "eval": "measure a policy in a simulator or on held-out episodes",
     "export": "write a checkpoint as a bundle that opens by itself",
     "serve": "answer observations with actions over the network",
