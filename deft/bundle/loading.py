@@ -17,7 +17,7 @@ from deft.bundle.describe import read_contract
 from deft.bundle.golden import Golden
 from deft.bundle.policy_actor import PolicyActor
 from deft.bundle.sentences import Sentences
-from deft.bundle.writing import rebuild, statistics_digest
+from deft.bundle.writing import follows_text, rebuild, statistics_digest
 from deft.errors import BundleError, ConfigError, SpecError, nearest
 from deft.policies import Policy
 from deft.spec import Spec, from_plain
@@ -119,12 +119,10 @@ def _sentences(
 ) -> Sentences | None:
     """What the bundle knows of language, with the encoder for the rest of it."""
     found = Sentences.read(folder)
-    follows_text = "language" in policies.takes(config) and any(
-        feature.dtype == "str" for feature in contract.features
-    )
-    if follows_text != (found is not None) or (found and found.size != config.language_size):
+    in_words = follows_text(config, contract)
+    if in_words != (found is not None) or (found and found.size != config.language_size):
         raise BundleError(
-            f"{folder}: the policy {'follows' if follows_text else 'does not follow'} text, and "
+            f"{folder}: the policy {'follows' if in_words else 'does not follow'} text, and "
             f"{'there are' if found else 'there are no'} sentences with vectors of its size.\n"
             "Fix: copy the whole folder again, or write it anew with `deft export RUN BUNDLE`."
         )

@@ -48,7 +48,7 @@ def write(
 
     Raises:
         BundleError: the folder is missing or holds a bundle, the weights do not fit, a golden
-            answer is NaN, or the disk refuses.
+            answer is NaN, sentences are missing, or the disk refuses.
         ShapeError, SpecError: a golden observation does not fit the contract.
     """
     folder = Path(folder)
@@ -60,6 +60,11 @@ def write(
             f"{folder}: a bundle is written into an existing folder without one.\n"
             f"Found: {', '.join(there) or 'no such folder'}.\n"
             "Fix: use `bundle.save`, which makes the folder, or another path."
+        )
+    if sentences is None and follows_text(policy.config, policy.spec):
+        raise BundleError(
+            f"{folder}: a policy that follows text needs sentences with their vectors.\n"
+            "Fix: pass `sentences`, those of its training data."
         )
     given = policy.state_dict() if state_dict is None else state_dict
     weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in given.items()}
@@ -138,6 +143,12 @@ def save(path: str | Path, policy: Policy, *, overwrite: bool = False, **about: 
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return path
+
+
+def follows_text(config: Any, contract: Spec) -> bool:
+    """Whether a policy is told in words what to do, rather than by a vector."""
+    has_text = any(feature.dtype == "str" for feature in contract.features)
+    return has_text and "language" in policies.takes(config)
 
 
 def rebuild(config: Any, spec: Spec, weights: Mapping[str, torch.Tensor], where: str) -> Policy:
