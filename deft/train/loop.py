@@ -31,6 +31,7 @@ from deft.train.meter import Meter
 from deft.train.settling import settle
 from deft.train.state import State, resume_from, save, spread_dropout, start, tidy
 from deft.train.stepping import Stepper, learned, pieces
+from deft.train.trackers import Tracker
 from deft.train.validate import validate
 
 Evaluate = Callable[[policies.Policy, int], Mapping[str, float]]
@@ -44,6 +45,7 @@ def train(
     *,
     resume: bool = False,
     evaluate: Evaluate | None = None,
+    tracker: Tracker | None = None,
 ) -> dict[str, float]:
     """Train one policy and leave checkpoints and measurements in `run`.
 
@@ -56,6 +58,7 @@ def train(
         resume: go on from the newest checkpoint in `run`; from the start when there is none.
         evaluate: called every `val.online_freq` steps, on the first rank; what it gives is written
             with the other measurements, as `eval/…`.
+        tracker: is told every measurement, on the first rank.
 
     Returns:
         The last value of every measurement.
@@ -74,7 +77,7 @@ def train(
     job = fitted(job, data, contract)
     try:
         with ranks.joined(device), memory.explained(job, contract, device):
-            return _Training(job, data, run, contract, device, ranks, evaluate).go(resume)
+            return _Training(job, data, run, contract, device, ranks, evaluate, tracker).go(resume)
     except DeftError as error:
         if ranks.count > 1 and not isinstance(error, StoppedError):
             error.args = (f"Rank {ranks.rank}: {error}",)
@@ -93,9 +96,10 @@ class _Training:
         device: torch.device,
         ranks: Ranks,
         evaluate: Evaluate | None,
+        tracker: Tracker | None,
     ) -> None:
         self.job, self.data, self.run, self.contract = job, data, run, contract
-        self.device, self.ranks, self.evaluate = device, ranks, evaluate
+        self.device, self.ranks, self.evaluate, self.tracker = device, ranks, evaluate, tracker
         self.meter = Meter()
 
     def go(self, resume: bool) -> dict[str, float]:
@@ -107,7 +111,9 @@ class _Training:
         kind = Journal if ranks.is_first else Mute
         with (
             stopping.listening(),
-            kind(self.run, start_step=state.step, total_steps=plan.steps) as journal,
+            kind(
+                self.run, start_step=state.step, total_steps=plan.steps, tracker=self.tracker
+            ) as journal,
             self.batches(journal.say) as loader,
         ):
             send = Transfer(data, self.contract, self.device)
@@ -120,6 +126,8 @@ class _Training:
                 shares, is_asked = self.share(batch, stopping)
                 self.meter.add(step_with(pieces(varied, draws, plan.grad_accum_steps, shares)))
                 step = state.step
+                if ranks.count == 1:
+                    is_asked = stopping.is_asked
                 is_due = step % plan.save_freq == 0 or step == plan.steps
                 if step % plan.log_freq == 0 or is_due:
                     times = loader.timings() | {"transfer": send.share()} | self.vary.timings()
@@ -170,10 +178,11 @@ class _Training:
         return said
 
     def share(self, batch: store.Batch, stopping: Stopping) -> tuple[list[float] | None, bool]:
-        """What each piece is worth in this step, and whether some rank was asked to stop."""
+        """What each piece is worth in this step, and whether some rank was asked to stop before
+        it: all must know of it in the same step."""
         count = self.job.train.grad_accum_steps
         if count == 1 and self.ranks.count == 1:
-            return None, stopping.is_asked
+            return None, False
         mine = learned(batch.action_valid, count)
         total, asked = self.ranks.total([sum(mine), float(stopping.is_asked)])
         return [each / max(total, 1.0) for each in mine], asked > 0
