@@ -62,8 +62,9 @@ class Conversion:
         """
         from deft import transforms
 
-        read = [request.open() for request in self.sources]
-        check_renames(self.sources[0].renames, read)
+        found = set[str]()  # a rename may be meant for some of the sources
+        read = [request.open(found) for request in self.sources]
+        check_renames(self.sources[0].renames, found, read)
         parts = [request.seen(each) for request, each in zip(self.sources, read, strict=True)]
         if self.config.image_height and (not self.is_store or _sizes_differ(parts)):
             parts = [self._resized(each) for each in parts]

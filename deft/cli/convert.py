@@ -28,7 +28,7 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deft.cli.sources import SALIENCY, add_option
+from deft.cli.sources import SALIENCY, add_map, add_option
 from deft.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
@@ -70,13 +70,7 @@ def add_shape(group: Any) -> None:
     add("--changes", metavar="NAMES", help="elements of the action that are changes per step")
     add("--cameras", metavar="A,B", help="pictures and depth to keep; else all")
     add("--all-cameras", action="store_true", help="keep every camera where FORMAT holds one else")
-    add(
-        "--map",
-        action="append",
-        default=[],
-        metavar="OLD=NEW",
-        help="call feature OLD by the name NEW, leave it out when NEW is empty; may be repeated",
-    )
+    add_map(group)
     add("--saliency", choices=SALIENCY, help="where maps of attention come from (auto)")
     add(
         "--codec",

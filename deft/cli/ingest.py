@@ -29,14 +29,16 @@ def as_store(data: "train.DataConfig", path: Path) -> Path:
     Conversions live in `<data dir>/stores`, under a name that changes with the recording and
     with the settings that shape it; one that was interrupted is continued.
     """
-    from deft import formats, store
+    from deft import store
     from deft.cli import places
+    from deft.cli.sources import open_recording
 
     height, width = parse_image_size(data.image_size) if data.image_size else (None, None)
     if store.is_store(path):
         _check_store(store.open(path).spec, path, data, height, width)
         return path
-    source = formats.open(path, fps=data.fps, options=data.options)
+    options, renames = _split(data.options)
+    recording, source = open_recording(path, None, options, renames, fps=data.fps)
     config = store.WriteConfig(
         image_height=height, image_width=width, val_fraction=data.val_fraction
     )
@@ -50,7 +52,7 @@ def as_store(data: "train.DataConfig", path: Path) -> Path:
     if data.options:
         marks.append(data.options)
     mark = hashlib.sha256(json.dumps(marks).encode()).hexdigest()[:12]
-    target = places.data_dir().resolve() / "stores" / f"{source.name}-{mark}"
+    target = places.data_dir().resolve() / "stores" / f"{recording.name}-{mark}"
     if not store.is_store(target):
         print(f"converting {path} to {target}", file=sys.stderr)
         report = store.write(
@@ -60,6 +62,19 @@ def as_store(data: "train.DataConfig", path: Path) -> Path:
         for episode, why in report.left_out:
             print(f"left out {episode}: {why}", file=sys.stderr)
     return target
+
+
+def _split(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Options of the format, and the pairs of `map`, which recordings of every format take."""
+    from deft.cli.sources import parse_pairs
+
+    pairs = given.get("map", ())
+    if isinstance(pairs, dict):
+        pairs = [f"{old}={new}" for old, new in pairs.items()]
+    elif isinstance(pairs, str):
+        pairs = [pair for pair in pairs.split(",") if pair.strip()]
+    options = {key: value for key, value in given.items() if key != "map"}
+    return options, parse_pairs(list(pairs), "data.options.map")
 
 
 def _check_store(

@@ -6,6 +6,7 @@ examples:
                                             cameras, episodes that are there twice
   deft inspect robotwin_data --actions      tasks by action width, arm by arm; also of a folder
                                             with one recording per task
+  deft inspect my_lerobot --map actions=action      when a reader cannot know what a name means
   deft inspect data/stores/pusht --json     for programs
   deft inspect runs/pusht/flow/a@best       the contract, settings and weights of a policy
 
@@ -22,7 +23,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deft.cli.sources import add_option, parse_pairs
+from deft.cli.sources import add_map, add_option, parse_pairs
 from deft.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--actions", action="store_true", help="only tasks by action width")
     parser.add_argument("--format", help="name of the recording's format, when it is not found")
     add_option(parser)
+    add_map(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -47,7 +49,8 @@ def run(args: argparse.Namespace) -> int:
     if args.format is None and _is_policy(args.path):
         report = _policy(args.path, check=args.check)
     else:
-        report = _data(args.path, args.format, parse_pairs(args.option), check=args.check)
+        options, renames = parse_pairs(args.option), parse_pairs(args.map, "--map")
+        report = _data(args.path, args.format, options, renames, check=args.check)
     report["seconds"] = round(time.perf_counter() - began, 3)
     if args.json:
         print(json.dumps(report))
@@ -61,7 +64,9 @@ def _run_actions(args: argparse.Namespace, began: float) -> int:
 
     if args.check or args.format:
         raise ConfigError("--actions reads no episode.\nFix: leave --check and --format out.")
-    report = inspect_actions.report(places.find_data(args.path))
+    report = inspect_actions.report(
+        places.find_data(args.path), parse_pairs(args.option), parse_pairs(args.map, "--map")
+    )
     report["seconds"] = round(time.perf_counter() - began, 3)
     if args.json:
         print(json.dumps(report))
@@ -98,16 +103,18 @@ def _data(
     text: str,
     format: str | None,  # noqa: A002
     options: dict[str, str],
+    renames: dict[str, str],
     *,
     check: bool,
 ) -> dict[str, Any]:
-    from deft import formats, store
+    from deft import store
     from deft.cli import places
+    from deft.cli.sources import open_recording, renamed
 
     path = places.find_data(text)
     if format is None and not options and store.is_store(path):
         opened = store.open(path)
-        source = store.source(opened)
+        source = renamed(store.source(opened), renames)
         report = {
             "kind": "store",
             "path": str(path),
@@ -119,15 +126,15 @@ def _data(
         if check:
             _note_findings(report, [*store.check_files(opened), *_check(source)])
         return report
-    recording = formats.open(path, format, options=options)
+    recording, source = open_recording(path, format, options, renames)
     report = {
         "kind": "recording",
         "path": str(recording.path),
         "format": recording.format,
-        **_summary(recording),
+        **_summary(source),
     }
     if check:
-        _note_findings(report, _check(recording))
+        _note_findings(report, _check(source))
     return report
 
 

@@ -1,7 +1,7 @@
 """Tasks by action width, arm by arm, of one recording or of a folder with many."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +18,15 @@ _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 _SIDES = ("left", "right")
 
 
-def report(path: Path) -> dict[str, Any]:
+def report(
+    path: Path, options: Mapping[str, Any] | None = None, renames: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """Action widths per task.
 
     Args:
         path: a recording, a store, or a folder with recordings below it, one per task, say.
+        options: settings of the recordings' format.
+        renames: new feature name by old one, in each of them.
 
     Returns:
         `groups`: tasks of equal width and arms, most steps first; `failed`: recordings that
@@ -33,7 +37,7 @@ def report(path: Path) -> dict[str, Any]:
     for place in _recordings(path):
         name = str(place.relative_to(path)) if place != path else path.name
         try:
-            entries += _tasks(_open(place), name)
+            entries += _tasks(_open(place, options or {}, renames or {}), name)
         except DeftError as error:
             failed.append({"recording": name, "what": str(error)})
     groups: dict[tuple[Any, ...], dict[str, Any]] = {}
@@ -74,10 +78,13 @@ def _side(name: str) -> str:
     return found[0] if len(found) == 1 else ""
 
 
-def _open(path: Path) -> "Source":
-    from deft import formats, store
+def _open(path: Path, options: Mapping[str, Any], renames: Mapping[str, str]) -> "Source":
+    from deft import store
+    from deft.cli.sources import open_recording, renamed
 
-    return store.source(store.open(path)) if store.is_store(path) else formats.open(path)
+    if store.is_store(path) and not options:
+        return renamed(store.source(store.open(path)), renames)
+    return open_recording(path, None, options, renames)[1]
 
 
 def _recordings(path: Path) -> list[Path]:

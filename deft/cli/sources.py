@@ -1,7 +1,7 @@
 """Opening what a command names: a recording, a store, or a data set on the hub."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from deft.errors import ConfigError
 
 if TYPE_CHECKING:
+    from deft import formats
     from deft.spec import Source
 
 SALIENCY = ("auto", "maps", "boxes", "fixations", "none")
@@ -23,6 +24,17 @@ def add_option(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="KEY=VALUE",
         help="a setting of the recording's format, as in cameras=image_0; may be given again",
+    )
+
+
+def add_map(parser: Any) -> None:
+    """The flag that says what features are to be called; see `open_recording`."""
+    parser.add_argument(
+        "--map",
+        action="append",
+        default=[],
+        metavar="OLD=NEW",
+        help="call feature OLD by the name NEW, leave it out when NEW is empty; may be repeated",
     )
 
 
@@ -81,7 +93,7 @@ class SourceRequest:
     saliency: str | None = None
     """One of `SALIENCY`; null leaves it to the reader."""
     is_one_of_many: bool = False
-    """Whether `renames` may be meant for another recording."""
+    """Whether it needs a name of its own among others."""
 
     def seen(self, source: "Source") -> "Source":
         """What `open` gave, as it was asked for. Raises `DeftError` when it cannot be seen so."""
@@ -92,9 +104,8 @@ class SourceRequest:
             maps = [feature.name for feature in source.spec.role("saliency")]
             source = transforms.without(source, maps)
         if self.cameras:
-            source = transforms.with_cameras(source, self.cameras)
-        renames = {old: new for old, new in self.renames.items() if old in source.spec}
-        source = transforms.renamed(source, renames)
+            new = [self.renames.get(camera, camera) for camera in self.cameras]
+            source = transforms.with_cameras(source, new)
         if not self.fps or source.spec.fps == self.fps:
             return source
         if not source.spec.fps:
@@ -119,8 +130,15 @@ class SourceRequest:
         del plain["path"], plain["is_one_of_many"]
         return {key: value for key, value in plain.items() if value not in (None, [], {})}
 
-    def open(self) -> "Source":
-        """The recording or store itself. Raises `DeftError` when it cannot be read."""
+    def open(self, found: set[str] | None = None) -> "Source":
+        """The recording or store, with its features under their new names.
+
+        Args:
+            found: gets the old names that are there; without it those that are not are refused.
+
+        Raises:
+            DeftError: it cannot be read.
+        """
         from deft import formats, store, transforms
 
         if self.format is None and store.is_store(self.path):
@@ -130,18 +148,14 @@ class SourceRequest:
                         f"{self.path}: a store has no {flag} {given}.\nFix: leave it out."
                     )
             source = store.source(store.open(self.path))
+            source = renamed(source, self.renames, found)
             # Alone it keeps the name of what it was made from; among others it needs its own.
             return transforms.with_name(source, self.name) if self.is_one_of_many else source
         name, path = formats.locate(self.path, self.format)
         known = formats.options_of(name)
         options = dict(self.options)
-        # A reader that copes with uncertain names, or with cameras that some episodes lack, has to
-        # know; what it does not know of is done by views afterwards.
-        if self.renames and "map" in known:
-            pairs = (f"{old}={new}" for old, new in self.renames.items() if new)
-            options.setdefault("map", ",".join(pairs))
-            if self.is_one_of_many and not _fits(name, path, options):
-                del options["map"]
+        # A reader that copes with cameras that some episodes lack has to know; what it does not
+        # know of is done by views afterwards.
         if self.cameras and "cameras" in known:
             options.setdefault("cameras", list(self.cameras))
         if self.saliency and "saliency" in known:
@@ -152,29 +166,80 @@ class SourceRequest:
                 f"Found: --saliency {self.saliency}.\nFix: leave it out, or say auto or none."
             )
         # Without `fps`: some readers would take it for the recording's own.
-        recording = formats.open(path, name, None, options)
-        return transforms.with_name(recording, self.name)
+        source = open_recording(path, name, options, self.renames, found=found)[1]
+        return transforms.with_name(source, self.name)
 
 
-def _fits(name: str, path: Path, options: dict[str, Any]) -> bool:
-    """Whether a recording opens with these options."""
+def open_recording(
+    path: str | Path,
+    format: str | None,  # noqa: A002
+    options: Mapping[str, Any],
+    renames: Mapping[str, str],
+    *,
+    fps: float | None = None,
+    found: set[str] | None = None,
+) -> "tuple[formats.Recording, Source]":
+    """A recording as it was opened, and with features under other names.
+
+    A reader with an option `map` is told of them, because names it is not certain of may keep it
+    from opening at all; of others a view is made.
+
+    Args:
+        path: of the recording.
+        format: name in `formats.FORMATS`; None recognises it.
+        options: settings of the format.
+        renames: new feature name by old one; an empty one leaves the feature out.
+        fps: as `formats.open` takes it.
+        found: gets the old names that are there, others are passed over; without it they are
+            refused.
+
+    Raises:
+        DeftError: it cannot be opened, or not be seen so.
+    """
     from deft import formats
     from deft.errors import FormatError
 
-    try:
-        formats.open(path, name, None, options)
-    except FormatError:
-        return False
-    return True
+    name, place = formats.locate(path, format)
+    told = None
+    if renames and "map" not in options and "map" in formats.options_of(name):
+        told = {**options, "map": [f"{old}={new}" for old, new in renames.items()]}
+    if told is not None:
+        try:
+            recording = formats.open(place, name, fps, told)
+        except FormatError:
+            if found is None:
+                raise
+        else:
+            if found is not None:
+                found.update(renames)
+            return recording, recording
+    recording = formats.open(place, name, fps, options)
+    return recording, renamed(recording, renames, found)
 
 
-def check_renames(renames: dict[str, str], sources: "Sequence[Source]") -> None:
-    """Refuse a `--map` whose old name is in no source, unless its reader has done it already."""
+def renamed(
+    source: "Source", renames: Mapping[str, str], found: set[str] | None = None
+) -> "Source":
+    """The source with other feature names; `found` as in `open_recording`."""
+    from deft import transforms
+
+    here = {old: new for old, new in renames.items() if old in source.spec}
+    if found is None:
+        check_renames(renames, here, [source])
+    else:
+        found.update(here)
+    return transforms.renamed(source, here)
+
+
+def check_renames(
+    renames: Mapping[str, str], found: Collection[str], sources: "Sequence[Source]"
+) -> None:
+    """Refuse a `--map` whose old name was found in no source."""
     from deft.errors import nearest
 
     names = [name for source in sources for name in source.spec.names]
     for old, new in renames.items():
-        if old not in names and new not in names:
+        if old not in found:
             raise ConfigError(
                 f"--map {old}={new}: there is no feature '{old}'. {nearest(old, names)}\n"
                 "Fix: correct the old name; `deft inspect` lists them."

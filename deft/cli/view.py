@@ -17,7 +17,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from deft.cli.sources import add_option, parse_pairs
+from deft.cli.sources import add_map, add_option, parse_pairs
 from deft.errors import ConfigError
 
 
@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--episodes", type=int, default=3, metavar="N", help="shown (default 3)")
     parser.add_argument("--fps", type=float, help="ticks per second, when the recording has none")
     add_option(parser)
+    add_map(parser)
     parser.add_argument("--rerun", metavar="FILE.rrd|spawn", help="for Rerun, instead of a page")
     parser.add_argument("--open", action="store_true", help="open it in the browser")
 
@@ -48,8 +49,8 @@ def run(args: argparse.Namespace) -> int:
         from deft.cli import view_recording
 
         out = out or Path(f"view-{path.name}.html")
-        options = parse_pairs(args.option)
-        page = view_recording.page(path, command, args.episodes, args.fps, options)
+        names = parse_pairs(args.option), parse_pairs(args.map, "--map")
+        page = view_recording.page(path, command, args.episodes, args.fps, *names)
     if out.suffix != ".html":
         raise ConfigError(f"--out {out}: a page is HTML.\nFix: end its name in .html.")
     page.save(out)
@@ -70,7 +71,8 @@ def _show_in_rerun(path: Path, args: argparse.Namespace) -> int:
             "Fix: leave --out and --open out, and name a recording or a store."
         )
     view_rerun.check_target(args.rerun)
-    source, _ = view_recording.open_source(path, args.fps, parse_pairs(args.option))
+    names = parse_pairs(args.option), parse_pairs(args.map, "--map")
+    source, _, _ = view_recording.open_source(path, args.fps, *names)
     numbers = view_recording.choose(source, args.episodes)
     problems = view_rerun.send(source, numbers, args.rerun)
     for problem in problems:

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from deft import formats, report, store
+from deft import report, store
+from deft.cli.sources import open_recording, renamed
 from deft.cli.view_pictures import colour_depth, colour_norms, lay_over
 from deft.errors import ConfigError, DeftError
 from deft.spec import Episode, EpisodeInfo, Feature, Problem, Source, Stats, findings
@@ -29,6 +30,7 @@ def page(
     episodes: int,
     fps: float | None,
     options: Mapping[str, Any] | None = None,
+    renames: Mapping[str, str] | None = None,
 ) -> report.Page:
     """Build the page.
 
@@ -38,16 +40,13 @@ def page(
         episodes: how many to show, at even distances.
         fps: ticks per second for a recording that does not hold it.
         options: settings of the recording's format.
+        renames: new feature name by old one.
 
     Raises:
         FormatError, StoreError: it cannot be opened. An episode that cannot be read is listed
             among the problems instead.
     """
-    source, stored = open_source(path, fps, options)
-    if isinstance(source, formats.Recording):
-        kind = f"{source.format} recording"
-    else:
-        kind = "training store"
+    source, stored, kind = open_source(path, fps, options, renames)
     infos = source.episodes
     shown, broken = _read(source, episodes)
     made = report.Page(source.name)
@@ -72,15 +71,21 @@ def page(
 
 
 def open_source(
-    path: Path, fps: float | None, options: Mapping[str, Any] | None = None
-) -> tuple[Source, dict[str, Stats] | None]:
-    """A recording or a store, and the statistics of a store."""
+    path: Path,
+    fps: float | None,
+    options: Mapping[str, Any] | None = None,
+    renames: Mapping[str, str] | None = None,
+) -> tuple[Source, dict[str, Stats] | None, str]:
+    """A recording or a store, the statistics of a store, and what it is."""
+    renames = renames or {}
     if options or not store.is_store(path):
-        return formats.open(path, fps=fps, options=options), None
+        recording, source = open_recording(path, None, options or {}, renames, fps=fps)
+        return source, None, f"{recording.format} recording"
     if fps is not None:
         raise ConfigError(f"{path} is a store, which has its rate.\nFix: leave --fps out.")
     opened = store.open(path)
-    return store.source(opened), opened.stats
+    stats = {renames.get(name, name): each for name, each in opened.stats.items()}
+    return renamed(store.source(opened), renames), stats, "training store"
 
 
 def choose(source: Source, count: int) -> list[int]:

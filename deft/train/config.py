@@ -41,7 +41,8 @@ class DataConfig:
     fps: float | None = None
     """Ticks per second of a recording that does not say."""
     options: dict[str, Any] = field(default_factory=dict[str, Any])
-    """Settings of a recording's format, as `--option` of `deft convert` takes them."""
+    """Settings of a recording's format, as `--option` of `deft convert` takes them; `map` is its
+    `--map`, as in `data.options.map=["actions=action"]`."""
     threads: int = 2
     """Threads that read and decode."""
     prefetch: int = 3

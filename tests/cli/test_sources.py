@@ -3,16 +3,19 @@
 import json
 from pathlib import Path
 
+import numpy as np
+import pyarrow.parquet
 import pytest
 
-from deft import formats
+from deft import formats, store, train
+from deft.cli.ingest import as_store
 from deft.cli.main import main
 from deft.cli.sources import SourceRequest, check_renames, default_name, folder_name, parse_pairs
-from deft.errors import ConfigError
+from deft.errors import ConfigError, FormatError
 from deft.spec import from_plain, to_plain
 from suites.bridge_trees import write_trajectory
 from suites.demonstrations import write_store
-from suites.recordings import write_lerobot
+from suites.recordings import demonstration, replay_files, write_folder, write_lerobot
 
 
 def request(path: Path, **changes: object) -> SourceRequest:
@@ -67,17 +70,19 @@ def test_readers_are_told_what_they_know(tmp_path: Path) -> None:
 def test_a_rename_may_name_the_files_key_or_our_name(tmp_path: Path, old: str) -> None:
     robot = write_lerobot(tmp_path / "robot", (4, 6, 5))
     asked = request(robot, renames={old: "pose"})
-    opened = asked.open()
-    check_renames(asked.renames, [opened])
-    assert "pose" in asked.seen(opened).spec
+    assert "pose" in asked.seen(asked.open()).spec
     with pytest.raises(ConfigError, match="Did you mean 'state'"):
-        check_renames({"stat": "pose"}, [formats.open(robot)])
+        check_renames({"stat": "pose"}, set(), [formats.open(robot)])
 
 
 def test_a_rename_may_be_meant_for_another(tmp_path: Path) -> None:
     robot = write_lerobot(tmp_path / "robot", (4, 6, 5))
     asked = request(robot, renames={"qpos": "pose"}, is_one_of_many=True)
-    assert asked.seen(asked.open()).spec == formats.open(robot).spec
+    found = set[str]()
+    assert asked.seen(asked.open(found)).spec == formats.open(robot).spec
+    assert not found
+    with pytest.raises(FormatError, match="no feature 'qpos' to rename"):
+        asked.open()
 
 
 def test_saliency_that_a_source_cannot_have_is_refused(tmp_path: Path) -> None:
@@ -104,3 +109,90 @@ def test_other_commands_take_options(
     assert "Did you mean 'map'" in capsys.readouterr().err
     home = write_store(tmp_path / "home", episodes=3, length=4)
     assert main([command, str(home), *out, "--option", "a=b"]) == 1
+
+
+@pytest.fixture
+def uncertain(tmp_path: Path) -> Path:
+    """A LeRobot set whose columns have names that say nothing."""
+    robot = write_lerobot(tmp_path / "robot", (4, 6, 5), "image")
+    info = json.loads((robot / "meta/info.json").read_text())
+    names = {"action": "leader", "observation.state": "follower"}
+    info["features"] = {names.get(key, key): each for key, each in info["features"].items()}
+    (robot / "meta/info.json").write_text(json.dumps(info))
+    for file in robot.glob("data/*/*.parquet"):
+        table = pyarrow.parquet.read_table(file)
+        table = table.rename_columns([names.get(key, key) for key in table.column_names])
+        pyarrow.parquet.write_table(table, file)
+    return robot
+
+
+MAPS = ["--map", "leader=action", "--map", "follower=state"]
+
+
+def test_names_that_only_a_person_knows(
+    uncertain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["inspect", str(uncertain)]) == 1
+    assert "as in `--map follower=action`" in capsys.readouterr().err
+    assert main(["inspect", str(uncertain), "--json", *MAPS]) == 0
+    features = json.loads(capsys.readouterr().out)["spec"]["features"]
+    assert {"action", "state"} <= {each["name"] for each in features if each["role"] != "other"}
+    assert main(["inspect", str(uncertain), "--actions", "--json", *MAPS]) == 0
+    assert json.loads(capsys.readouterr().out)["groups"][0]["width"] == 2
+    page = tmp_path / "page.html"
+    assert main(["view", str(uncertain), "--out", str(page), *MAPS]) == 0
+    assert "leader" not in page.read_text().partition("Contract")[2]
+    assert main(["convert", str(uncertain), str(tmp_path / "made"), *MAPS]) == 0
+    made = store.source(store.open(tmp_path / "made"))
+    assert made.spec.names == ("state", "action", "top", "reward")
+    assert made.read(1).arrays["action"] == pytest.approx(demonstration(1, 6)["action"])
+
+
+def test_an_uncertain_name_among_several_sources(uncertain: Path, tmp_path: Path) -> None:
+    sure = write_lerobot(tmp_path / "sure", (4, 6), "image")
+    words = ["convert", str(uncertain), str(sure), str(tmp_path / "made"), *MAPS]
+    assert main(words) == 0
+    assert len(store.open(tmp_path / "made").episodes) == 5
+
+
+def test_training_renames_recordings_of_every_format(tmp_path: Path, uncertain: Path) -> None:
+    robot = train.DataConfig(path=str(uncertain), options={"map": "leader=action,follower=pose"})
+    assert "pose" in store.open(as_store(robot, uncertain)).spec
+    home = write_folder(tmp_path / "pusht.zarr", replay_files((5, 4)))
+    data = train.DataConfig(path=str(home), fps=10.0, options={"map": ["state=pose"]})
+    assert "pose" in store.open(as_store(data, home)).spec
+
+
+@pytest.mark.parametrize("command", ["inspect", "view", "convert"])
+def test_a_rename_of_what_is_not_there_is_refused(command: str, tmp_path: Path) -> None:
+    out = {"view": ["--out", str(tmp_path / "p.html")], "convert": [str(tmp_path / "made")]}
+    for place in (
+        write_lerobot(tmp_path / "robot", (4, 6, 5), "image"),
+        write_store(tmp_path / "home", episodes=3, length=4),
+    ):
+        assert main([command, str(place), *out.get(command, []), "--map", "stat=pose"]) > 0
+        assert main([command, str(place), *out.get(command, []), "--map", "stat="]) > 0
+
+
+def test_names_are_swapped_and_left_out_once(tmp_path: Path) -> None:
+    words = ["--map", "state=action", "--map", "action=state"]
+    for place in (
+        write_lerobot(tmp_path / "robot", (4, 6, 5), "image"),
+        write_store(tmp_path / "home", episodes=3, length=4),
+    ):
+        made = tmp_path / f"{place.name}2"
+        assert main(["convert", str(place), str(made), *words]) == 0
+        is_store = store.is_store(place)
+        original = store.source(store.open(place)) if is_store else formats.open(place)
+        got, had = store.source(store.open(made)).read(0), original.read(0)
+        assert np.array_equal(got.arrays["action"], had.arrays["state"])
+        assert (
+            main(["convert", str(place), str(tmp_path / f"{place.name}3"), "--map", "state="]) == 0
+        )
+        assert "state" not in store.open(tmp_path / f"{place.name}3").spec
+
+
+def test_cameras_go_by_their_old_names(tmp_path: Path) -> None:
+    robot = write_lerobot(tmp_path / "robot", (4, 6, 5), "image")
+    asked = request(robot, renames={"top": "front"}, cameras=("top",))
+    assert [f.name for f in asked.seen(asked.open()).spec.role("image")] == ["front"]
