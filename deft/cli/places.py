@@ -3,17 +3,18 @@
 import os
 from pathlib import Path
 
+from deft.cli import profile
 from deft.errors import ConfigError
 
 
 def data_dir() -> Path:
-    """$DEFT_DATA_DIR, or `data` in the current folder."""
-    return Path(os.environ.get("DEFT_DATA_DIR") or "data")
+    """$DEFT_DATA_DIR, or what the profile says, or `data` in the current folder."""
+    return Path(os.environ.get("DEFT_DATA_DIR") or profile.place("data_dir") or "data")
 
 
 def runs_dir() -> Path:
-    """$DEFT_RUNS_DIR, or `runs` in the current folder."""
-    return Path(os.environ.get("DEFT_RUNS_DIR") or "runs")
+    """$DEFT_RUNS_DIR, or what the profile says, or `runs` in the current folder."""
+    return Path(os.environ.get("DEFT_RUNS_DIR") or profile.place("runs_dir") or "runs")
 
 
 def is_address(text: str) -> bool:

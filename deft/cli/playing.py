@@ -1,6 +1,8 @@
 """Episodes in a simulator while a policy is trained; `train` takes them as an argument."""
 
+import tempfile
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,8 +14,13 @@ FIRST_SEED = 200_000
 eval` measures with (from 100000), for whatever is looked at while training is chosen by."""
 
 
-def player(val: "train.ValConfig") -> "Callable[[Policy, int], Mapping[str, float]] | None":
-    """Plays `val.num_episodes` episodes of `val.env`; None when that is switched off."""
+def player(
+    val: "train.ValConfig", tracker: "train.Tracker | None" = None
+) -> "Callable[[Policy, int], Mapping[str, float]] | None":
+    """Plays `val.num_episodes` episodes of `val.env`; None when that is switched off.
+
+    The first one is filmed for a tracker that is given and shows videos.
+    """
     if not val.online_freq:
         return None
     from deft import bundle
@@ -25,9 +32,18 @@ def player(val: "train.ValConfig") -> "Callable[[Policy, int], Mapping[str, floa
 
     def play(policy: "Policy", step: int) -> Mapping[str, float]:
         actor = bundle.PolicyActor(policy)
-        found = evaluation.summarise(
-            evaluation.rollouts(lambda: make_env(actor, config), actor, seeds)
-        )
+        with tempfile.TemporaryDirectory() as folder:
+            results = evaluation.rollouts(
+                lambda: make_env(actor, config),
+                actor,
+                seeds,
+                video_seeds=[] if tracker is None or not tracker.shows_videos else [FIRST_SEED],
+                video_folder=Path(folder),
+            )
+            for film in Path(folder).glob("*.mp4"):
+                assert tracker is not None
+                tracker.video(step, "eval/video", film)
+        found = evaluation.summarise(results)
         return {
             "success": found.success_rate,
             "max_reward": found.max_reward_mean,

@@ -15,6 +15,7 @@ groups:    policy=bc|contrastive_rl|flow|gc_bc|gc_ddpm_bc|gc_iql|lc_bc
            task=bridge|bridge_local|custom|metaworld|metaworld_image|pusht|pusht_image
            augment=none|bridge|bridge_upstream|bridge_torch|crop|colour
            compat=upstream       the numbers of BridgeData V2's JAX code, defects included
+           tracker=none|tensorboard|wandb
 settings:  data.{path,weights,sampling,include,exclude,episodes,observations,image_size,
                  val_fraction,fps,goals,language_encoder,skip_unlabeled,threads,prefetch,cache,
                  cache_gb,remote_cache_gb}
@@ -27,10 +28,13 @@ settings:  data.{path,weights,sampling,include,exclude,episodes,observations,ima
            policy.{obs_horizon,pred_horizon,action_horizon,...}  seed  device=auto|cpu|cuda|cuda:N
            augment.{order,scale,ratio,brightness,contrast,saturation,hue,compat,executor,...}
            init_from=BUNDLE  init_encoder=FILE.safetensors
+           tracker.{project,entity,name,group,tags,notes,mode=online|offline|disabled}
            session  resume=true  debug=true  runs_dir
 `--cfg job` prints every setting with its value. Runs are written to
 $DEFT_RUNS_DIR (or runs)/<task>/<policy>/<session>. SIGTERM, SIGINT and train.max_minutes save and
 leave with exit code 143, 130 and 3; resume=true goes on after that very step.
+$DEFT_PROFILE (or ~/.config/deft/profile.yaml) holds defaults of yours: data_dir, runs_dir, device,
+tracker, tracker.*, data.{threads,prefetch,cache,cache_gb,remote_cache_gb}.
 """
 
 import argparse
@@ -61,6 +65,7 @@ FREE_TO_CHANGE = (
     "train.save_freq",
     "train.keep_freq",
     "val.",
+    "tracker.",
 )
 """Settings that a resumed run may have otherwise than the run it continues."""
 
@@ -140,7 +145,7 @@ def _one(words: Sequence[str], config: str | None, *, only_print: bool) -> int:
     """Train once; the exit code."""
     from omegaconf import OmegaConf
 
-    from deft import nn, train
+    from deft import nn, spec, train
     from deft.cli import playing
 
     tree, folder, previous = _tree(words, config)
@@ -157,14 +162,21 @@ def _one(words: Sequence[str], config: str | None, *, only_print: bool) -> int:
         if ranks.is_first:
             paths = _prepared(job, tree, folder, previous, resume)
         paths, folder = ranks.gather((paths, folder))[0]
+        done = train.steps(folder) if resume else []
+        chosen = spec.from_plain(train.TrackerConfig, tree["tracker"], "tracker")
+        chosen = chosen if ranks.is_first else train.TrackerConfig()
         try:
-            last = train.train(
-                job,
-                train.open_data(job.data, paths),
-                folder,
-                resume=resume,
-                evaluate=playing.player(job.val),
-            )
+            with train.tracking(
+                chosen, folder, tree, start_step=done[-1] if done else 0
+            ) as tracker:
+                last = train.train(
+                    job,
+                    train.open_data(job.data, paths),
+                    folder,
+                    resume=resume,
+                    evaluate=playing.player(job.val, tracker),
+                    tracker=tracker,
+                )
         except train.StoppedError as stopped:
             if ranks.is_first:
                 print(f"deft train: {stopped}", file=sys.stderr)
@@ -201,8 +213,8 @@ def _tree(
     words: Sequence[str], config: str | None
 ) -> tuple[dict[str, Any], Path, dict[str, Any] | None]:
     """The composed settings, the run's folder, and the settings the folder already holds."""
-    from deft import recipes
-    from deft.cli import places, settings
+    from deft import recipes, spec, train
+    from deft.cli import places, profile, settings
 
     given = _load(Path(config)) if config else {}
     policy = _value(words, "policy") or given.get("policy", {}).get("family", "flow")
@@ -211,7 +223,7 @@ def _tree(
     session = _value(words, "session") or f"{policy}-{stamp}"
     runs = _value(words, "runs_dir") or str(places.runs_dir())
     folder = Path(runs).expanduser().resolve() / task / policy / session
-    chosen = ("policy", "task", "augment", "compat", "session", "runs_dir")
+    chosen = ("policy", "task", "augment", "compat", "tracker", "session", "runs_dir")
     rest = [word for word in words if settings.key_of(word) not in chosen]
     previous = _load(folder / "config.yaml") if (folder / "config.yaml").exists() else None
     resume = (_value(words, "resume") or "false").lower() == "true"
@@ -225,6 +237,14 @@ def _tree(
         base = {key: _filled(base, given)[key] for key in base}
     if augment is not None:
         base["augment"] = recipes.augment(augment)
+    is_new = not given and (previous is None or not resume)
+    mine = profile.words() if is_new else []
+    rest = [*(word for word in mine if settings.key_of(word) != "tracker"), *rest]
+    kind = _value([*mine, *words], "tracker")
+    kept = given if given else previous if resume and previous is not None else {}
+    base["tracker"] = spec.to_plain(train.tracker_defaults(kind or "none"))
+    if kind is None:
+        base["tracker"] |= kept.get("tracker", {})
     # Whole numbers and lists stay what they are: the tree goes through Hydra as plain data.
     base |= {"task": task, "session": session, "runs_dir": runs, "resume": False, "debug": False}
     tree = settings.compose(base, rest, COMMAND)

@@ -8,18 +8,24 @@ from deft.train.journal import read_metrics
 from deft.train.loader import open_data
 from deft.train.loop import train
 from deft.train.memory import OutOfMemoryError
+from deft.train.trackers import NoTracker, Tracker, TrackerConfig, tracker_defaults, tracking
 
 __all__ = [
     "DataConfig",
     "Job",
+    "NoTracker",
     "OutOfMemoryError",
     "Ranks",
     "StoppedError",
+    "Tracker",
+    "TrackerConfig",
     "TrainConfig",
     "ValConfig",
     "open_data",
     "read_metrics",
     "scores_of",
     "steps",
+    "tracker_defaults",
+    "tracking",
     "train",
 ]

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from deft.errors import TrainError
+from deft.train.trackers import Tracker
 
 
 class Journal:
@@ -22,8 +23,11 @@ class Journal:
     checkpoint are dropped, since those steps are done again.
     """
 
-    def __init__(self, run: Path, *, start_step: int, total_steps: int) -> None:
+    def __init__(
+        self, run: Path, *, start_step: int, total_steps: int, tracker: Tracker | None = None
+    ) -> None:
         self.total_steps = total_steps
+        self._tracker = tracker
         self.start_step = start_step
         self._began = time.monotonic()
         (run / "logs").mkdir(parents=True, exist_ok=True)
@@ -63,15 +67,18 @@ class Journal:
         """Append one line of measurements, show it, and hand the values back."""
         self._metrics.write(json.dumps({"step": step, **values}) + "\n")
         self._metrics.flush()
-        shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+        if self._tracker is not None:
+            self._tracker.write(step, values)
+        # What is told apart by dimension or step ahead is for metrics.jsonl; a line must be read.
+        shown = "  ".join(
+            f"{name} {value:.4g}" for name, value in values.items() if name.count("/") < 2
+        )
         rate = (step - self.start_step) / max(time.monotonic() - self._began, 1e-9)
         left = (self.total_steps - step) / max(rate, 1e-9)
         line = f"step {step}/{self.total_steps}  {rate:.1f} steps/s  {_clock(left)} left  {shown}"
         self._say(line)
         if self._bar is not None:
-            loss = values.get("train/loss")
-            about = f"{rate:.1f} steps/s" + ("" if loss is None else f"  loss {loss:.4g}")
-            self._bar.update(self._task, completed=step, description=about)
+            self._bar.update(self._task, completed=step, description=_brief(rate, values))
         return values
 
     def say(self, line: str) -> None:
@@ -90,7 +97,9 @@ class Journal:
 class Mute:
     """In place of a journal on all ranks but the first: keeps and says nothing."""
 
-    def __init__(self, run: Path, *, start_step: int, total_steps: int) -> None:
+    def __init__(
+        self, run: Path, *, start_step: int, total_steps: int, tracker: Tracker | None = None
+    ) -> None:
         pass
 
     def __enter__(self) -> "Mute":
@@ -135,6 +144,18 @@ def _keep_until(path: Path, step: int) -> None:
         file.flush()
         os.fsync(file.fileno())
     beside.replace(path)
+
+
+def _brief(rate: float, values: Mapping[str, float]) -> str:
+    """Rate, loss, share of waiting for data, and memory, for the progress bar."""
+    parts = [f"{rate:.1f} steps/s"]
+    if "train/loss" in values:
+        parts.append(f"loss {values['train/loss']:.4g}")
+    if "time/wait" in values:
+        parts.append(f"waiting {values['time/wait']:.0%}")
+    if "memory_gb" in values:
+        parts.append(f"{values['memory_gb']:.1f} GB")
+    return "  ".join(parts)
 
 
 def _clock(seconds: float) -> str:

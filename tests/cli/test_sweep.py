@@ -66,7 +66,7 @@ def test_a_sweep_in_the_background_is_watched_and_stopped(
 def test_six_runs_with_a_crash_and_a_kill_give_the_right_table(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Two policies and three seeds on two slots; one crashes; everything is killed, then resumed."""
+    """Two policies, three seeds, two slots; one crashes, everything is killed, then resumed."""
     bad = {"overrides": ["data.observations=[nothing]"]}
     path = write_sweep(
         tmp_path,
