@@ -119,7 +119,8 @@ def _model(transformers: Any, folder: Path, style: Style) -> Any:
     if style == "clip":
         return transformers.CLIPTextModelWithProjection.from_pretrained(folder, **options)
     model = transformers.AutoModel.from_pretrained(folder, **options)
-    return model.get_encoder() if model.config.is_encoder_decoder else model
+    # Of T5 and its like, also where only the encoder was saved.
+    return model.encoder if hasattr(model, "decoder") else model
 
 
 def _positions(model: Any) -> int:
