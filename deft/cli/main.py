@@ -19,6 +19,7 @@ COMMANDS = {
     "collect": "record demonstrations of a scripted expert in a simulator",
     "train": "train a policy",
     "sweep": "train many policies over GPUs, a cluster or CPU slots",
+    "plot": "draw the curves of one or many runs",
     "eval": "measure a policy in a simulator or on held-out episodes",
     "export": "write a checkpoint as a bundle that opens by itself",
     "serve": "answer observations with actions over the network",

@@ -30,7 +30,6 @@ import dataclasses
 import json
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -157,11 +156,16 @@ def _leave(_number: int, _frame: Any) -> None:
 def _detach(path: Path, words: list[str], folder: Path, *, retry: bool) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "deft", "sweep", str(path), *words, *["--retry"] * retry]
-    with (folder / "sweep.log").open("ab") as log:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+    with (folder / "sweep.log").open("ab") as log, open(os.devnull, "rb") as nothing:
+        redirect = [
+            (os.POSIX_SPAWN_DUP2, file.fileno(), number)
+            for number, file in enumerate((nothing, log, log))
+        ]
+        # Not by `subprocess`, which minds about processes that are left alone.
+        process = os.posix_spawn(
+            sys.executable, command, os.environ, file_actions=redirect, setsid=True
         )
-    print(f"process {process.pid} is at work; it says what it does in {folder / 'sweep.log'}")
+    print(f"process {process} is at work; it says what it does in {folder / 'sweep.log'}")
     print(f"deft sweep status {folder}")
     return 0
 
