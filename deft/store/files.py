@@ -13,6 +13,8 @@ from urllib.parse import quote
 from deft.errors import StoreError
 
 LOCK = "lock"
+_BUFFER = 1 << 17
+"""Bytes; a store has many files open while it is packed."""
 
 
 class DiskError(StoreError):
@@ -116,7 +118,7 @@ class HashedFile:
         self._hash = hashlib.sha256()
         self.size = 0
         try:
-            self._file = path.open("xb", buffering=1 << 20)
+            self._file = path.open("xb", buffering=_BUFFER)
         except OSError as error:
             raise disk_refused(path, error) from error
 

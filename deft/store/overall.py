@@ -15,7 +15,7 @@ from deft.store.mapped import mapped
 from deft.store.statistics import MOST_TASKS, measure, why_none
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """What the index says of one episode; the order of fields is that of episodes.parquet."""
 

@@ -1,9 +1,9 @@
 """Waiting episodes to the final files, in order, streaming; equal input gives equal bytes."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +13,12 @@ from deft.errors import StoreError
 from deft.spec import Problem, Spec
 from deft.store.files import HashedFile, file_name, fingerprint, sync_folder, to_json, write_durably
 from deft.store.histograms import bins_of
+from deft.store.index import Index
 from deft.store.layout import FramePlan, WriteConfig, split_episodes, table_features
 from deft.store.mapped import look, npy_header
 from deft.store.overall import Piece, Row, counted_tasks, overall
-from deft.store.parts import WORDINGS, Part
+from deft.store.parts import Part
 from deft.store.staging import Staged, staged_path
-from deft.store.statistics import Moments, why_none
-
-EPISODE_STATS = ("mean", "std", "min", "max")
-"""What episodes.parquet says of each numeric feature."""
-_ROW_GROUP = 4096
 
 
 @dataclass(frozen=True)
@@ -102,8 +98,7 @@ class Packer:
         for folder in ("tables", "frames"):
             (self._target / folder).mkdir()
         rows, came_from = self._rows(order)
-        noted, frames = self._copy(rows, progress)
-        self._index(rows, noted)
+        frames = self._copy(rows, progress)
         self._statistics(rows)
         sync_folder(self._target / "tables")
         sync_folder(self._target / "frames")
@@ -115,42 +110,40 @@ class Packer:
             "files": dict(sorted(self._files.items())),
         }
 
-    def _open(self, order: Sequence[str]) -> Iterator[Staged]:
+    def _open(self, order: Iterable[str]) -> Iterator[Staged]:
         for id_ in order:
             with Staged(staged_path(self._waiting, id_)) as staged:
                 yield staged
 
     def _rows(self, order: Sequence[str]) -> tuple[list[Row], str]:
-        keys = ("id", "length", "task", "split", "source", "valid")
-        records: list[dict[str, Any]] = []
+        rows: list[Row] = []
+        texts: dict[str, str] = {}  # one object for all that are equal, as tasks mostly are
+        start = self._start
         for staged in self._open(order):
-            records.append({key: staged.record[key] for key in keys})
-            self.findings += [Problem(**each) for each in staged.record["findings"]]
+            record = staged.record
+            id_, source = record["id"], record["source"]
+            task, split = (texts.setdefault(record[key], record[key]) for key in ("task", "split"))
+            source = id_ if source == id_ else source
+            rows.append(Row(id_, start, record["length"], task, split, source, record["valid"]))
+            start += record["length"]
+            self.findings += [Problem(**each) for each in record["findings"]]
         splits, came_from = split_episodes(
-            [record["id"] for record in records],
-            [record["split"] for record in records],
+            [row.id for row in rows],
+            [row.split for row in rows],
             self._config,
             self._base.drawn if self._base else 0,
             self._base is not None and self._base.by_source,
         )
-        rows: list[Row] = []
-        start = self._start
-        for record, split in zip(records, splits, strict=True):
-            values: dict[str, Any] = {**record, "start": start, "split": split}
-            rows.append(Row(**values))
-            start += record["length"]
+        rows = [replace(row, split=split) for row, split in zip(rows, splits, strict=True)]
         return rows, came_from
 
-    def _copy(
-        self, rows: Sequence[Row], progress: Callable[[int], None]
-    ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-        """Tables, masks and pictures of all episodes.
+    def _copy(self, rows: Sequence[Row], progress: Callable[[int], None]) -> dict[str, Any]:
+        """Tables, masks and pictures of all episodes, and the index of them.
 
         Returns:
-            Moments and wordings of each, and what store.json says of the cameras.
+            What store.json says of the cameras.
         """
         steps = sum(row.length for row in rows)
-        noted: list[dict[str, Any]] = []
         with ExitStack() as stack:
             tables = {
                 feature.name: stack.enter_context(
@@ -168,19 +161,21 @@ class Packer:
                 name: stack.enter_context(_Camera(self, plan, steps, tasks))
                 for name, plan in self._plans.items()
             }
-            waiting = self._open([row.id for row in rows])
+            index = stack.enter_context(Index(self._target / "episodes.parquet", self._spec))
+            waiting = self._open(row.id for row in rows)
             for done, (row, staged) in enumerate(zip(rows, waiting, strict=True), 1):
                 for name, table in tables.items():
                     staged.copy(f"tables/{name}", table.file)
                 staged.copy("valid", valid.file)
                 for camera in cameras.values():
                     camera.add(staged, row)
-                noted.append({key: staged.record[key] for key in ("moments", WORDINGS)})
+                index.add(row, staged.record)
                 progress(done)
             for array in (*tables.values(), valid):
                 self._files[array.name] = array.file.finish()
             frames = {name: camera.finish() for name, camera in cameras.items()}
-        return noted, frames
+            self._files["episodes.parquet"] = index.finish()
+        return frames
 
     def array(self, name: str, shape: tuple[int, ...], dtype: str, *, rows: bool = True) -> "Array":
         """A new file of the part; with `rows`, one that is mapped behind those before it."""
@@ -190,35 +185,6 @@ class Packer:
             begin = before.offset + self._start * before.row_bytes
         return Array(self._target, name, npy_header(shape, dtype, begin))
 
-    def _index(self, rows: Sequence[Row], noted: Sequence[dict[str, Any]]) -> None:
-        """episodes.parquet: one row per episode, with every wording where its task has several,
-        and with mean, std, min and max of its good steps in columns such as `state.mean`; null
-        where an episode has none."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        text, number, vector = pa.string(), pa.int64(), pa.list_(pa.float64())
-        known = {"id": text, "start": number, "length": number, "task": text}
-        known |= {"split": text, "source": text, "valid": number}
-        wordings = {WORDINGS: pa.list_(text)}
-        measured = [f.name for f in table_features(self._spec) if not why_none(f)]
-        extra = {f"{name}.{key}": vector for name in measured for key in EPISODE_STATS}
-        schema = pa.schema(list((known | wordings | extra).items()))
-        path = self._target / "episodes.parquet"
-        with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-            for first in range(0, len(rows), _ROW_GROUP):
-                part = slice(first, first + _ROW_GROUP)
-                columns: dict[str, list[Any]] = {
-                    name: [getattr(row, name) for row in rows[part]] for name in known
-                }
-                columns[WORDINGS] = [each[WORDINGS] for each in noted[part]]
-                for name in measured:
-                    found = [_summary(each["moments"].get(name)) for each in noted[part]]
-                    for key in EPISODE_STATS:
-                        columns[f"{name}.{key}"] = [each.get(key) for each in found]
-                writer.write_table(pa.table(columns, schema=schema))
-        self._files["episodes.parquet"] = fingerprint(path)
-
     def _statistics(self, rows: Sequence[Row]) -> None:
         """stats.json: of this part and all before it."""
         before = self._base.pieces() if self._base else []
@@ -226,15 +192,6 @@ class Packer:
         path = self._target / "stats.json"
         write_durably(path, to_json(data))
         self._files["stats.json"] = fingerprint(path)
-
-
-def _summary(data: dict[str, Any] | None) -> dict[str, list[float]]:
-    """What episodes.parquet says of one feature in one episode; empty when nothing can be said."""
-    if data is None:
-        return {}
-    found = Moments.from_json(data)
-    arrays = (found.mean, found.std(), found.low, found.high)
-    return {key: each.tolist() for key, each in zip(EPISODE_STATS, arrays, strict=True)}
 
 
 class Array:

@@ -18,7 +18,7 @@ LARGEST = 512
 """Features with more elements per step have no statistics; nothing normalises them so."""
 MOST_TASKS = 256
 """Statistics per task are kept for at most this many tasks."""
-_BLOCK_BYTES = 64 << 20
+_BLOCK_BYTES = 8 << 20
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def measure(
 
 
 def quantiles(table: np.ndarray, valid: np.ndarray, spans: Sequence[tuple[int, int]]) -> np.ndarray:
-    """Exact 1 % and 99 % quantiles, a block of columns at a time, at most 64 MB or one column.
+    """Exact 1 % and 99 % quantiles, a block of columns at a time, at most 8 MB or one column.
 
     Args:
         table: `N ...` of all steps, memory-mapped.
@@ -145,14 +145,17 @@ def quantiles(table: np.ndarray, valid: np.ndarray, spans: Sequence[tuple[int, i
         float64 `2 D`.
     """
     flat = table.reshape(len(table), -1)
-    steps = sum(end - start for start, end in spans)
-    width = max(1, _BLOCK_BYTES // (8 * max(steps, 1)))
+    steps = sum(int(np.count_nonzero(valid[start:end])) for start, end in spans)
+    width = max(1, _BLOCK_BYTES // (8 * steps))
     found = np.empty((2, flat.shape[1]))
     for first in range(0, flat.shape[1], width):
         columns = slice(first, first + width)
-        block = np.concatenate(
-            [flat[start:end, columns][valid[start:end]] for start, end in spans]
-        ).astype(np.float64)
+        block = np.empty((steps, min(width, flat.shape[1] - first)))
+        at = 0
+        for start, end in spans:
+            good = flat[start:end, columns][valid[start:end]]
+            block[at : at + len(good)] = good
+            at += len(good)
         found[:, columns] = np.quantile(block, (0.01, 0.99), axis=0, overwrite_input=True)
     return found
 
