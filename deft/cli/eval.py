@@ -7,14 +7,17 @@ examples:
   deft eval runs/m/gc_bc/a env=metaworld/reach-v3 goals=shuffled    does it heed its goals?
   deft eval ws://127.0.0.1:8000 env=pusht                   through a server; the same result
   deft eval runs/pusht/flow/a data.path=my_store            held-out action error, no simulator
+  deft eval runs/bridge/gc_bc/a data.path=bridge_rlds/1.0.0    on the recording it was trained on
 
 A policy is a run, a checkpoint, a bundle, or the address of a server. Without `env=` its actions
 are compared with the recorded ones of a store.
 
 settings:  env  episodes=50  seed=100000 (the first of the test seeds)  videos=4  max_steps
            language_encoder=FOLDER (for sentences that are new to the policy)
-           action_horizon  blind=false  goals=own|shuffled  device=auto  out=DIR  token_file=FILE (for a server)
-           data.path=STORE  data.split=val|train  data.max_windows=512
+           action_horizon  blind=false  goals=own|shuffled  device=auto  out=DIR
+           token_file=FILE (for a server)
+           data.path=STORE or, for a run, any recording; what it was trained on is split as then
+           data.split=val|train  data.max_windows=512
 A policy with goals is shown what the scripted expert achieved in the same episode.
 Results go to <run>/eval/..., or ./eval-... for a bundle or server. A stopped evaluation goes on
 where it was when the command is given again.
@@ -49,7 +52,8 @@ class DataConfig:
     """Recorded episodes to compare with, when there is no `env`."""
 
     path: str = ""
-    """A training store."""
+    """A training store; for a run, also any recording. What the run was trained on is split as the
+    run split it."""
     split: Literal["val", "train"] = "val"
     """Which of its episodes."""
     max_windows: int = 512
@@ -267,11 +271,10 @@ def make_env(actor: "Actor", config: EvalConfig) -> "Env":
 
 def _compare(target: Target, config: EvalConfig, command: str, *, as_json: bool) -> None:
     from deft import eval as evaluation
-    from deft import store
-    from deft.cli import places
+    from deft.cli import held_out
 
-    path = places.find_data(config.data.path)
-    opened = store.open(path)
+    opened = held_out.recorded(config.data.path, target.home)
+    path = opened.path
     result = evaluation.offline(
         target.actor,
         opened,
