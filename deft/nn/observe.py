@@ -255,8 +255,10 @@ def _check_sharing(
     config: ObsEncoderConfig, cameras: Sequence[Feature], depths: Sequence[int]
 ) -> None:
     if config.shared and len(set(depths)) > 1:
-        named = ", ".join(f"{camera.name} {camera.channels}" for camera in cameras)
+        pairs = zip(cameras, depths, strict=True)
+        named = ", ".join(f"{camera.name} {depth}" for camera, depth in pairs)
         raise ConfigError(
-            f"Cameras with different channels cannot share one network.\nFound: {named}.\n"
-            "Fix: set encoder.shared=false, or observe cameras of one kind."
+            "Cameras that enter with different numbers of channels, those of observed ticks and "
+            f"goals included, cannot share one network.\nFound: {named}.\n"
+            "Fix: set encoder.shared=false, observe cameras of one kind, or take goals of all."
         )

@@ -1,7 +1,7 @@
 """Policies: one file per algorithm, one interface for all."""
 
 from deft.policies.bc import BC, BCConfig
-from deft.policies.contract import contract, saliency_features, takes
+from deft.policies.contract import check_rows, contract, saliency_features, takes
 from deft.policies.contrastive_rl import ContrastiveRL, ContrastiveRLConfig
 from deft.policies.flow import Flow, FlowConfig
 from deft.policies.gc_bc import GCBC, GCBCConfig
@@ -30,6 +30,7 @@ __all__ = [
     "Policy",
     "Prefix",
     "build",
+    "check_rows",
     "config_class",
     "contract",
     "family",

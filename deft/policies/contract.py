@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from deft.errors import ConfigError, SpecError, nearest
-from deft.nn import NormalizeConfig, ObsEncoderConfig
+from deft.nn import ActionHeadConfig, NormalizeConfig, ObsEncoderConfig
 from deft.spec import GOAL, Feature, Horizons, Spec, Stats
 
 OBSERVED_ROLES = ("image", "state", "other")
@@ -66,6 +66,32 @@ def one_action(pred_horizon: int) -> None:
             f"pred_horizon is {pred_horizon}; a critic judges single actions.\n"
             "Fix: set policy.pred_horizon=1 and policy.action_horizon=1, or use a policy that "
             "clones behaviour."
+        )
+
+
+def check_rows(config: Any, rows: int) -> None:
+    """Raises `ConfigError` for rows by themselves where goals of other rows are the negatives.
+
+    Args:
+        config: of the policy.
+        rows: windows that are computed together.
+    """
+    contrasts = "next" in takes(config) and getattr(config, "negatives", 1.0) > 0
+    if contrasts and rows < 2:
+        raise ConfigError(
+            f"Rows of a batch are computed {rows} at a time, and this policy takes goals of other "
+            "rows as negatives.\n"
+            "Fix: set train.batch_size so that every piece on every process has 2 rows or more."
+        )
+
+
+def check_squashed(head: ActionHeadConfig, mode: str) -> None:
+    """Raises `ConfigError` where squashed actions would have to go beyond -1 and 1."""
+    if head.tanh and mode == "mean_std":
+        raise ConfigError(
+            "head.tanh squashes actions into -1 to 1, and normalised by mean and deviation they "
+            "go beyond.\n"
+            "Fix: set policy.normalize.action=bounds, or policy.head.tanh=false."
         )
 
 

@@ -28,7 +28,7 @@ from deft.nn import (
     parameter_groups,
     row_mean,
 )
-from deft.policies.contract import bridge_encoder, normalizer_modes
+from deft.policies.contract import bridge_encoder, check_squashed, normalizer_modes
 from deft.policies.interface import Policy, Prefix, keep_committed, regularised
 from deft.spec import Horizons, Spec, Stats
 
@@ -78,6 +78,7 @@ class GCBC(Policy):
         modes = normalizer_modes(
             config.normalize, (*number_features(spec), self.action), "mean_std"
         )
+        check_squashed(config.head, modes[self.action.name])
         self.encoder = ObsEncoder(config.encoder, spec, stats, modes, config.periodic)
         self.normalizer = Normalizer((self.action,), stats, modes)
         self.head = ActionHead(

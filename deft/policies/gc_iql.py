@@ -37,7 +37,7 @@ from deft.nn import (
     parameter_groups,
     row_mean,
 )
-from deft.policies.contract import bridge_encoder, normalizer_modes, one_action
+from deft.policies.contract import bridge_encoder, check_squashed, normalizer_modes, one_action
 from deft.policies.interface import Policy, Prefix, keep_committed, regularised
 from deft.spec import Horizons, Spec, Stats
 
@@ -126,6 +126,7 @@ class GCIQL(Policy):
         modes = normalizer_modes(
             config.normalize, (*number_features(spec), self.action), "mean_std"
         )
+        check_squashed(config.head, modes[self.action.name])
         self.encoder = ObsEncoder(config.encoder, spec, stats, modes, config.periodic)
         self.normalizer = Normalizer((self.action,), stats, modes)
         size = self.encoder.outputs

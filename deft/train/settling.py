@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from deft import bundle, nn, spec, store
+from deft import bundle, nn, policies, spec, store
 from deft.errors import ConfigError
 from deft.train import memory
 from deft.train.config import Job
@@ -55,6 +55,7 @@ def settle(
         say(f"train.batch_size=auto: {size}")
         job = replace(job, train=replace(job.train, batch_size=size))
     check_even(job.train.rows, ranks.count, job.train.grad_accum_steps)
+    policies.check_rows(job.policy, job.train.rows // multiple)
     if job.train.epochs is not None:
         steps = max(1, math.ceil(job.train.epochs * windows / job.train.rows))
         say(
