@@ -26,6 +26,7 @@ from deft.formats.bridge_trajectory import (
 from deft.formats.pickled import Place
 from deft.formats.raw_frames import split_rows
 from deft.formats.recording import Recording
+from deft.formats.regular import open_regular
 from deft.formats.tree import holds, walk
 from deft.formats.unpickle import load_npy
 from deft.spec import EpisodeInfo
@@ -42,7 +43,7 @@ def probe(path: Path) -> bool:
         return holds(path, lambda folder: FILE in folder.files)
     if path.suffix != ".npy":
         return False
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return b"'|O'" in file.read(128)
 
 

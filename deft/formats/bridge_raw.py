@@ -8,8 +8,8 @@ Source: `bridge_data_robot` (the recorder), `bridge_data_v2` (the converter).
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -35,6 +35,7 @@ from deft.formats.bridge_saliency import Saliency, SaliencyKind
 from deft.formats.pictures import EncodedFrames, decode_picture, picture_size
 from deft.formats.raw_frames import rows
 from deft.formats.recording import Recording, find_twins, first_not_finite
+from deft.formats.regular import open_regular, read_regular
 from deft.formats.saliency import Spread
 from deft.formats.tree import Folder, holds, natural, walk
 from deft.formats.unpickle import load
@@ -85,7 +86,7 @@ def open_bridge_raw(path: Path, fps: float, options: BridgeRawOptions) -> Record
     Raises:
         FormatError: a folder cannot be listed, or no trajectory can be used.
     """
-    looks = [_look(path, folder, options) for folder in _trajectories(path)]
+    looks = _sharing(_look(path, folder, options) for folder in _trajectories(path))
     if options.saliency not in ("auto", "none"):
         _require_saliency(path, looks, options.saliency)
     features, kept, problems = settle(path, looks, options.cameras)
@@ -106,7 +107,20 @@ def open_bridge_raw(path: Path, fps: float, options: BridgeRawOptions) -> Record
     )
 
 
-@dataclass(frozen=True)
+def _sharing(looks: Iterable[Look]) -> list[Look]:
+    """The looks, with one object for all contracts and texts that are equal: of 60,000
+    trajectories most have the same."""
+    layouts: dict[tuple[tuple[str, Feature], ...], dict[str, Feature]] = {}
+    texts: dict[str, str] = {}
+    found: list[Look] = []
+    for look in looks:
+        features = layouts.setdefault(tuple(look.features.items()), look.features)
+        info = replace(look.info, task=texts.setdefault(look.info.task, look.info.task))
+        found.append(replace(look, features=features, info=info))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
 class _Trajectory:
     """What a look at one folder found."""
 
@@ -315,7 +329,7 @@ def _check_pictures(folder: Path, wanted: int | None) -> int:
 
 def _check_end(file: Path) -> None:
     """Raise `FormatError` for a picture that is empty or cut short; `OSError` passes."""
-    with file.open("rb", buffering=0) as opened:
+    with open_regular(file, 0) as opened:
         size = os.fstat(opened.fileno()).st_size
         opened.seek(max(0, size - _TAIL))
         end = opened.read(_TAIL)
@@ -453,7 +467,7 @@ def _folder_name(feature: str) -> str:
 
 def _bytes(file: Path) -> bytes:
     try:
-        return file.read_bytes()
+        return read_regular(file)
     except OSError as error:
         raise _unusable(file, "cannot be read", str(error)) from error
 

@@ -16,6 +16,7 @@ import numpy as np
 from deft.errors import FormatError
 from deft.formats.pickled import Place
 from deft.formats.raw_frames import RawFrames, split_rows
+from deft.formats.regular import check_regular
 from deft.formats.saliency import PointMaps, Spread
 from deft.formats.unpickle import load
 from deft.spec import Feature, Frames
@@ -163,6 +164,7 @@ def _fixations(file: Path) -> np.ndarray:
     try:
         if file.stat().st_size > _MAX_CSV:
             raise _unusable(file, "is too large", f"{file.stat().st_size >> 20} MiB")
+        check_regular(file)
         with file.open(newline="", encoding="utf-8-sig") as opened:
             lines = [row for row in csv.reader(opened) if any(cell.strip() for cell in row)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:

@@ -20,6 +20,7 @@ from deft.formats.bridge_trajectory import BridgeOptions, Column, Trajectory, as
 from deft.formats.example import Example, Fetch
 from deft.formats.gzip_records import GzipRecords, is_gzip
 from deft.formats.recording import Recording
+from deft.formats.regular import open_regular
 from deft.formats.tensor_proto import Tensor
 from deft.formats.tfrecord import read_record, scan_sound_records
 from deft.formats.tree import holds
@@ -96,7 +97,7 @@ def _plain(path: Path) -> Iterator[_Record]:
 
         def fetch(start: int, stop: int, offset: int = place.offset) -> bytes:
             try:
-                with path.open("rb", buffering=0) as file:
+                with open_regular(path, 0) as file:
                     file.seek(offset + start)
                     return file.read(stop - start)
             except OSError as error:

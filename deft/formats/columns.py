@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from deft.errors import FormatError, nearest
+from deft.formats.regular import check_regular
 
 _LIMIT = 4 << 30
 _KINDS = {
@@ -32,6 +33,7 @@ class ParquetTable:
 
         self.path = path
         with _reading(path):
+            check_regular(path)
             self._metadata = pyarrow.parquet.read_metadata(path)
             self.names: list[str] = self._metadata.schema.to_arrow_schema().names
             groups = [self._metadata.row_group(n) for n in range(self._metadata.num_row_groups)]

@@ -19,6 +19,7 @@ from deft.formats.feature_zarr import FeatureEpisode, FeatureTask, find_tasks
 from deft.formats.jsonfile import parse_object
 from deft.formats.options import build_options
 from deft.formats.recording import Recording
+from deft.formats.regular import read_regular
 from deft.formats.robotwin import Alignment
 from deft.spec import Episode, EpisodeInfo, Feature, Frames, Problem, Spec
 
@@ -61,7 +62,7 @@ def probe(path: Path) -> bool:
     if path.suffix not in _SUFFIXES or not path.is_file() or path.stat().st_size > _LIMIT:
         return False
     try:
-        text = path.read_text(errors="replace")
+        text = read_regular(path).decode(errors="replace")
     except OSError:
         return False
     return all(re.search(rf"""(?:^|[\s{{,])["']?{key}["']?\s*:""", text) for key in _KEYS)
@@ -74,7 +75,7 @@ def read_composition(path: Path) -> Composition:
         FormatError: it is damaged, or a key is missing, unknown or of the wrong type.
     """
     try:
-        data = path.read_bytes()
+        data = read_regular(path)
     except OSError as error:
         raise FormatError(
             f"{path}: cannot be read.\nFound: {error}.\nFix: correct the permissions."

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from deft.errors import FormatError, need
+from deft.formats.regular import read_regular
 
 _ARRAY, _COMPLEX, _SCALAR = 1, 2, 3
 _PIECES = "__msgpack_chunked_array__"
@@ -46,7 +47,7 @@ def read_flax(path: str | Path) -> dict[str, Any]:
         )
     try:
         tree = msgpack.unpackb(
-            file.read_bytes(),
+            read_regular(file),
             ext_hook=lambda code, data: _extension(msgpack, code, data),
             raw=False,
             strict_map_key=False,

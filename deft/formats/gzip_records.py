@@ -8,6 +8,7 @@ from collections import OrderedDict
 from pathlib import Path
 
 from deft.errors import FormatError
+from deft.formats.regular import open_regular
 from deft.formats.tfrecord import crc32c, masked
 
 _MAGIC = b"\x1f\x8b\x08"
@@ -19,7 +20,7 @@ _GZIP = zlib.MAX_WBITS | 16
 
 def is_gzip(path: Path) -> bool:
     """Whether a file begins as gzip does. Raises `OSError`."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return file.read(3) == _MAGIC
 
 
@@ -117,7 +118,7 @@ class _Stream:
         try:
             while not self._ready:
                 if not self._packed:
-                    with self._path.open("rb", buffering=0) as file:
+                    with open_regular(self._path, 0) as file:
                         file.seek(self._at)
                         self._packed = file.read(_PIECE)
                     self._at += len(self._packed)

@@ -15,6 +15,7 @@ import numpy as np
 
 from deft.errors import FormatError, need
 from deft.formats.hdf5_probe import check_structure
+from deft.formats.regular import check_regular, open_regular
 
 NUMBERS = frozenset(
     {"bool", "float16", "float32", "float64"}
@@ -41,7 +42,7 @@ _CHUNK_CACHE = 16 << 20
 def is_hdf5(path: Path) -> bool:
     """Whether a file begins like HDF5; needs no package."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             # The signature may follow a user block of 512, 1024, 2048 bytes.
             head = file.read(2048 + 8)
     except OSError:
@@ -70,6 +71,7 @@ class Hdf5:
         with self._lock:
             try:
                 if self._file is None:
+                    check_regular(self.path)
                     check_structure(self.path)
                     self._file = h5py.File(self.path, "r", rdcc_nbytes=_CHUNK_CACHE)
                 yield self._file

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from deft.errors import FormatError, nearest
+from deft.formats.regular import read_regular
 
 _LIMIT = 256 << 20
 
@@ -76,7 +77,7 @@ def _read(path: Path) -> bytes:
                 f"{path}: is larger than {_LIMIT >> 20} MiB, too large for what it should hold.\n"
                 "Fix: check that this is the right file."
             )
-        return path.read_bytes()
+        return read_regular(path)
     except OSError as error:
         raise FormatError(
             f"{path}: cannot be read.\nFound: {error}.\n"

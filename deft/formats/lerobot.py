@@ -24,6 +24,7 @@ from deft.formats.lerobot_note import EpisodeNote
 from deft.formats.lerobot_tables import Tables
 from deft.formats.pictures import EncodedFrames, PictureFiles
 from deft.formats.recording import Recording, first_not_finite, require_episodes
+from deft.formats.regular import open_regular
 from deft.formats.tree import natural
 from deft.formats.video import VideoFrames, read_header, whats_wrong_outside
 from deft.spec import Episode, EpisodeInfo, Feature, Frames, Problem
@@ -49,7 +50,7 @@ def probe(path: Path) -> bool:
     info = path / "meta" / "info.json"
     if not info.is_file():
         return False
-    with info.open("rb") as file:
+    with open_regular(info) as file:
         return b'"codebase_version"' in file.read(1 << 20)
 
 

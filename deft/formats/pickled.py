@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from deft.errors import FormatError
+from deft.formats.regular import open_regular
 
 _DTYPE = re.compile(r"b1|[iu][1248]|f[248]|c(8|16)|[SUV][1-9]\d{0,8}|O8?")
 _KEY_PARTS = 64
@@ -43,7 +44,7 @@ class Place:
     def read(self) -> np.ndarray:
         """The array, a copy of its own. Raises `FormatError` when the file has become shorter."""
         try:
-            with self.path.open("rb", buffering=0) as file:
+            with open_regular(self.path, 0) as file:
                 file.seek(self.offset)
                 flat = np.empty(self.nbytes, np.uint8)
                 view, held = flat.data, 0

@@ -9,6 +9,7 @@ from typing import overload
 import numpy as np
 
 from deft.errors import FormatError
+from deft.formats.regular import read_regular
 
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 _TIFF = {b"II*\0": "<", b"MM\0*": ">"}
@@ -43,7 +44,7 @@ def read_picture_file(path: Path) -> bytes:
         size = path.stat().st_size
         if size > _LIMIT:
             raise _damaged(str(path), f"{size >> 20} MiB")
-        return path.read_bytes()
+        return read_regular(path)
     except OSError as error:
         raise _damaged(str(path), str(error)) from error
 

@@ -25,6 +25,7 @@ from deft.formats.recording import (
     first_not_finite,
     require_episodes,
 )
+from deft.formats.regular import open_regular
 from deft.formats.rlds_layout import Column, Layout, declare, parse_record
 from deft.formats.tfds import read_leaves
 from deft.formats.tfrecord import RecordPlace, read_record, scan_sound_records
@@ -200,7 +201,7 @@ def _look(layout: Layout, shard: _Shard, place: RecordPlace) -> _Look:
     name = _episode_id(shard, place.number)
     nothing = EpisodeInfo(id=name, length=0, split=shard.split)
     try:
-        with place.path.open("rb", buffering=0) as file:
+        with open_regular(place.path, 0) as file:
 
             def fetch(start: int, stop: int) -> bytes:
                 file.seek(place.offset + start)

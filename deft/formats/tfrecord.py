@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from deft.errors import FormatError
+from deft.formats.regular import open_regular
 
 _POLYNOMIAL = 0x82F63B78  # Castagnoli, bits reversed
 _LANES = 4096  # 32-bit words that advance together; 16 KiB a row amortises numpy's call overhead
@@ -48,7 +49,7 @@ def scan_sound_records(path: Path) -> tuple[list[RecordPlace], FormatError | Non
     places: list[RecordPlace] = []
     try:
         size = path.stat().st_size
-        with path.open("rb", buffering=0) as file:
+        with open_regular(path, 0) as file:
             at = 0
             while at < size:
                 place = _place(path, len(places), at, size, file.read(12))
@@ -64,7 +65,7 @@ def scan_sound_records(path: Path) -> tuple[list[RecordPlace], FormatError | Non
 def read_record(place: RecordPlace) -> bytes:
     """The data of one record, its checksum verified."""
     try:
-        with place.path.open("rb", buffering=0) as file:
+        with open_regular(place.path, 0) as file:
             file.seek(place.offset)
             data = file.read(place.size + 4)
     except OSError as error:

@@ -27,6 +27,7 @@ from deft.formats.pickled import (
     fill,
     refuse,
 )
+from deft.formats.regular import open_regular
 from deft.formats.tape import Tape
 
 _LIMIT = 8 << 30
@@ -92,7 +93,7 @@ def _opened(source: Path | str | bytes | BinaryIO) -> BinaryIO:
     if not isinstance(source, Path | str):
         return io.BytesIO(source.read(_LIMIT))
     try:
-        return Path(source).open("rb", buffering=0)
+        return open_regular(Path(source), 0)
     except OSError as error:
         raise FormatError(
             f"{source}: cannot be read.\nFound: {error}.\n"

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from deft.errors import FormatError, need
+from deft.formats.regular import check_regular, open_regular
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def whats_wrong_outside(path: Path) -> str:
     other kind of file passes.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             end = file.seek(0, 2)
             at, kinds = 0, set[bytes]()
             while at < end:
@@ -313,6 +314,7 @@ def _open(path: Path) -> Any:
     """An open container with a video stream; a context manager, and closed when forgotten."""
     av = need("av", "video")
     with _decoding(path):
+        check_regular(path)
         container = av.open(str(path), metadata_errors="replace")
     if not container.streams.video:
         raise FormatError(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from deft.errors import FormatError
+from deft.formats.regular import check_regular, open_regular
 
 _ANCHORS = ("meta/episode_ends/.zarray", "meta/episode_ends/zarr.json")
 _ZIP_ERRORS = (
@@ -61,7 +62,7 @@ class FolderStorage:
 
     def get(self, key: str, limit: int) -> bytes:
         try:
-            with (self.path / key).open("rb") as file:
+            with open_regular(self.path / key) as file:
                 data = file.read(limit + 1)
         except OSError as error:
             raise _unreadable(self.path, key, error) from error
@@ -76,7 +77,7 @@ class FolderStorage:
 
     def part(self, key: str, start: int, count: int) -> bytes:
         try:
-            with (self.path / key).open("rb") as file:
+            with open_regular(self.path / key) as file:
                 file.seek(start)
                 data = file.read(count)
         except (OSError, ValueError) as error:
@@ -93,6 +94,7 @@ class ZipStorage:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
+            check_regular(path)
             self._zip = zipfile.ZipFile(path)
             names = self._zip.namelist()
         except _ZIP_ERRORS as error:

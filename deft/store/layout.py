@@ -21,8 +21,11 @@ READABLE = (1, 2)
 
 def is_store(path: str | Path) -> bool:
     """True for the folder of a finished store."""
+    file = Path(path) / "store.json"
+    if not file.is_file():  # reading a named pipe would wait for ever
+        return False
     try:
-        found = json.loads((Path(path) / "store.json").read_bytes())
+        found = json.loads(file.read_bytes())
     except (OSError, ValueError):
         return False
     return isinstance(found, dict) and found.get("format") == FORMAT

@@ -4,6 +4,7 @@ Each kind of damage names the files it can be done to, and does it from a seeded
 """
 
 import json
+import os
 import shutil
 import struct
 from collections.abc import Callable, Iterator
@@ -208,6 +209,12 @@ def _link(path: Path, rng: Random) -> str:
     return f"replaced by a link to {where}"
 
 
+def _pipe(path: Path, rng: Random) -> str:
+    path.unlink()
+    os.mkfifo(path)
+    return "replaced by a named pipe"
+
+
 def _rename(path: Path, rng: Random) -> str:
     name = rng.choice(["é" + path.name, path.stem + "-99999999999999999999" + path.suffix, "x"])
     path.rename(path.with_name(name))
@@ -362,6 +369,7 @@ KINDS: dict[str, Kind] = {
     "as folder": Kind(_always, _as_folder),
     "folder as file": Kind(_always, _folder_as_file),
     "link": Kind(_always, _link),
+    "pipe": Kind(_always, _pipe),
     "rename": Kind(_always, _rename),
     "json value": Kind(_is_json, _json_value),
     "json key": Kind(_is_json, _json_key),
