@@ -5,19 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-
-from deft.errors import DeftError, FormatError
+from deft.errors import FormatError
 from deft.formats.composite_names import episode_number
 from deft.formats.options import build_options
 from deft.formats.recording import Recording
-from deft.formats.robotwin import ABOUT_PLANNED, PLANNED, RoboTwinOptions
-from deft.formats.robotwin_layout import SIDES
-from deft.formats.robotwin_plans import Plan, plan_files, read_plans
-from deft.spec import Episode, EpisodeInfo, Feature, Problem, Spec
+from deft.formats.robotwin import PLANNED, RoboTwinOptions
+from deft.formats.robotwin_planned import NAME as PLANS_ALONE
+from deft.formats.robotwin_planned import PLANS, Planned, read_planned, task_folder
+from deft.formats.robotwin_plans import plan_files
+from deft.spec import Episode, EpisodeInfo, Problem, Spec
 
 _DEPTH = 3
-_PLANS = "_traj_data"
 
 Opener = Callable[..., Recording]
 """`formats.open`."""
@@ -83,65 +81,6 @@ class Recorded:
         return self.recording.read(index)
 
 
-@dataclass(frozen=True)
-class Planned:
-    """RoboTwin's planned moves without its HDF5 files; satisfies `Trajectories`."""
-
-    name: str
-    files: tuple[tuple[int, Path], ...]
-    holds: Mapping[str, np.ndarray]
-    """Where each arm in use is while it does not move, `dof`."""
-    options: RoboTwinOptions
-    problems: tuple[Problem, ...]
-
-    @property
-    def spec(self) -> Spec:
-        names = {
-            side: tuple(f"{side}.joint_{n + 1}" for n in range(len(hold)))
-            for side, hold in self.holds.items()
-        }
-        if self.options.fuse_arms or len(names) == 1:
-            names = {"": tuple(each for group in names.values() for each in group)}
-        features = tuple(
-            Feature(
-                name=f"action_{side}" if side else "action",
-                role="action",
-                shape=(len(elements),),
-                dtype="float32",
-                unit="rad",
-                names=elements,
-            )
-            for side, elements in names.items()
-        )
-        return Spec(features=features, fps=250 / self.options.save_freq)
-
-    @property
-    def episodes(self) -> Sequence[EpisodeInfo]:
-        return [EpisodeInfo(id=file.stem, length=0) for _, file in self.files]
-
-    @property
-    def numbers(self) -> Mapping[int, int]:
-        return {number: place for place, (number, _) in enumerate(self.files)}
-
-    def read(self, index: int, length: int) -> Episode:
-        file = self.files[index][1]
-        plans = read_plans(file)
-        try:
-            rows = {
-                side: plans[side].aligned(
-                    self.options.alignment, length, hold, self.options.save_freq
-                )
-                for side, hold in self.holds.items()
-            }
-        except FormatError as error:
-            raise FormatError(f"{file}: {error}") from error
-        spec = self.spec
-        joined = [np.concatenate(list(rows.values()), axis=1)]
-        parts = joined if len(spec.features) == 1 else list(rows.values())
-        arrays = {f.name: part for f, part in zip(spec.features, parts, strict=True)}
-        return Episode(spec=spec, id=file.stem, arrays=arrays, source=file.name)
-
-
 def find_trajectories(
     root: Path,
     opener: Opener,
@@ -201,9 +140,11 @@ def _places(
     while todo:
         path, depth = todo.pop(0)
         name = recognise(path)
-        if name is not None:
+        if name == PLANS_ALONE:
+            yield task_folder(path), None
+        elif name is not None:
             yield path, name
-        elif plan_files(path / _PLANS):
+        elif plan_files(path / PLANS):
             yield path, None
         elif depth < _DEPTH and path.is_dir():
             children = sorted(each for each in path.iterdir() if not each.name.startswith("."))
@@ -216,54 +157,19 @@ def _may_hold(path: Path) -> bool:
 
 def _planned(folder: Path, align: str, options: Mapping[str, Any]) -> Planned:
     settings = build_options(RoboTwinOptions, {**options, "alignment": align}, "robotwin")
-    files = plan_files(folder / _PLANS)
+    files = plan_files(folder / PLANS)
     if align not in PLANNED:
         raise FormatError(
             f"{folder}: there are planned moves, but no recorded ones, and `align` is '{align}'.\n"
-            f"Found: {len(files)} files in {_PLANS}.\n"
+            f"Found: {len(files)} files in {PLANS}.\n"
             f"Fix: copy the HDF5 files, or accept guesses with `align={PLANNED[0]}`."
         )
-    chosen = {"left": settings.use_left_arm, "right": settings.use_right_arm}
-    sides = [side for side in SIDES if chosen[side]]
-    usable: list[tuple[int, Path]] = []
-    problems = [
-        Problem(episode="", what=ABOUT_PLANNED[align], effect="approximate, as was asked for")
-    ]
-    holds: dict[str, np.ndarray] = {}
-    for number, file in files.items():
-        try:
-            plans = read_plans(file)
-            _check_width(file, plans, holds)
-        except DeftError as error:
-            problems.append(
-                Problem(episode=file.stem, what=str(error), effect="left out", severity="error")
-            )
-            continue
-        usable.append((number, file))
-        for side in sides:
-            # RoboTwin starts every episode of a task from the same pose.
-            if plans[side].paths and side not in holds:
-                holds[side] = plans[side].paths[0][0]
-    still = [side for side in sides if side not in holds]
+    planned = read_planned(files, folder, settings)
+    still = [side for side in planned.sides if side not in planned.holds]
     if still:
         raise FormatError(
             f"{folder}: the {' and '.join(still)} arm never moves, so nothing says where it is.\n"
-            f"Found: {len(usable)} readable files in {_PLANS}.\n"
+            f"Found: {len(planned.files)} readable files in {PLANS}.\n"
             f"Fix: set use_{still[0]}_arm=false, or copy the HDF5 files."
         )
-    return Planned(
-        name=f"{folder.parent.name}-{folder.name}",
-        files=tuple(usable),
-        holds={side: holds[side] for side in sides},
-        options=settings,
-        problems=tuple(problems),
-    )
-
-
-def _check_width(file: Path, plans: Mapping[str, Plan], holds: Mapping[str, np.ndarray]) -> None:
-    for side, hold in holds.items():
-        if plans[side].paths and plans[side].dof != len(hold):
-            raise FormatError(
-                f"{file}: the {side} arm has {plans[side].dof} planned joints.\n"
-                f"Found: {len(hold)} in earlier episodes.\nFix: leave this episode out."
-            )
+    return planned

@@ -20,12 +20,14 @@ from deft.formats import (
     rlds,
     robomimic,
     robotwin,
+    robotwin_planned,
     vita_zarr,
 )
 from deft.formats.bridge_trajectory import BridgeOptions
 from deft.formats.hdf5 import is_hdf5
 from deft.formats.options import NoOptions, build_options, option_names
 from deft.formats.recording import Recording, with_clean_texts
+from deft.formats.regular import open_regular
 from deft.spec import findings
 
 
@@ -102,6 +104,13 @@ _ADAPTERS = {
         robotwin.open_robotwin,
         robotwin.RoboTwinOptions,
     ),
+    robotwin_planned.NAME: _Adapter(
+        "RoboTwin 2.0's planned moves alone, listed; actions are guesses",
+        robotwin_planned.MARK,
+        robotwin_planned.probe,
+        robotwin_planned.open_plans,
+        robotwin_planned.RoboTwinPlansOptions,
+    ),
     # These are looked for at any depth, hence last.
     "bridge_numpy": _Adapter(
         "BridgeData as numpy: `out.npy` in `train` and `val` folders",
@@ -130,7 +139,9 @@ FORMATS = {name: adapter.about for name, adapter in _ADAPTERS.items()}
 """Every format that can be read, with one line about it."""
 
 _CHILDREN = 200
-_WORDLESS = frozenset({"aloha", "feature_zarr", "replay_zarr", "robomimic", "vita_zarr"})
+_WORDLESS = frozenset(
+    {"aloha", "feature_zarr", "replay_zarr", "robomimic", "robotwin_plans", "vita_zarr"}
+)
 """Formats in which instructions have no place, or are rare."""
 
 
@@ -303,8 +314,11 @@ def _describe(path: Path) -> str:
         names = sorted(f"{each.name}/" if each.is_dir() else each.name for each in path.iterdir())
         more = f" and {len(names) - 10} more" if len(names) > 10 else ""
         return f"a folder with {', '.join(names[:10])}{more}" if names else "an empty folder"
-    with path.open("rb") as file:
-        start = file.read(8)
+    try:
+        with open_regular(path) as file:
+            start = file.read(8)
+    except OSError as error:
+        return str(error)
     if start.startswith(b"PK\x03\x04"):
         return "a zip file; it is cut short, or holds something else"
     if is_hdf5(path):

@@ -35,6 +35,11 @@ class Plan:
         """0 when the arm does not move."""
         return self.paths[0].shape[1] if self.paths else 0
 
+    def frames(self, save_freq: int) -> int:
+        """Frames that RoboTwin takes of the moves: `traj_simulate` without pauses; 0 for none."""
+        # One before each, one at every `save_freq`-th waypoint, one after.
+        return sum(2 + -(-len(path) // save_freq) for path in self.paths)
+
     def aligned(self, how: str, length: int, hold: np.ndarray, save_freq: int) -> np.ndarray:
         """One row for each frame, float32 `length dof`.
 

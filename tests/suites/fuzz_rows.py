@@ -136,6 +136,15 @@ def _rlds(path: Path) -> None:
     write_rlds(path, {"train": [rlds_values(n, length) for n, length in enumerate(LENGTHS)]})
 
 
+def _plans(path: Path) -> None:
+    (path / "_traj_data").mkdir(parents=True)
+    for number, length in enumerate(LENGTHS):
+        rows = np.repeat(demonstration(number, 20 * length)["state"], 2, axis=1)
+        done = {"status": "Success", "position": rows, "velocity": rows}
+        tree = {"left_joint_path": [done, {"status": "Fail"}], "right_joint_path": [done]}
+        (path / f"_traj_data/episode{number}.pkl").write_bytes(pickle.dumps(tree))
+
+
 def _store(path: Path) -> None:
     from deft import store
 
@@ -213,6 +222,7 @@ ROWS: dict[str, Row] = {
     "rlds": Row("rlds", _rlds),
     "robomimic": Row("robomimic", _robomimic, ".hdf5"),
     "robotwin": Row("robotwin", write_robotwin),
+    "robotwin_plans": Row("robotwin_plans", _plans),
     "store": Row("store", _store),
 }
 """Every format, some of them in several shapes."""
