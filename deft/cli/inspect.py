@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deft.cli.sources import add_map, add_option, parse_pairs
-from deft.errors import ConfigError
+from deft.errors import BundleError, ConfigError
 
 if TYPE_CHECKING:
     from deft.spec import EpisodeInfo, Problem, Source, Spec
@@ -89,14 +89,35 @@ def _policy(text: str, *, check: bool) -> dict[str, Any]:
     from deft import bundle
 
     path = bundle.resolve(text)
+    checkpoints = bundle.checkpoints(path.parent)
     report = {
         "kind": "policy",
         **bundle.describe(path, check=check),
-        "checkpoints": list(bundle.checkpoints(path.parent)),
+        "checkpoints": list(checkpoints),
+        "scores": {
+            name: {"step": int(each.resolve().name[5:]), "scores": _scores(each)}
+            for name, each in checkpoints.items()
+        },
     }
     if check:  # a file that differs from its digest has raised an error
         report |= {"failed": [], "noticed": []}
     return report
+
+
+def _scores(checkpoint: Path) -> dict[str, float]:
+    """What was measured at a checkpoint; nothing of one that came without it.
+
+    Read here and not by `train`, which needs torch: looking at a policy does not.
+    """
+    try:
+        return json.loads((checkpoint / "training.json").read_text())["scores"]
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError) as error:
+        raise BundleError(
+            f"{checkpoint / 'training.json'}: cannot be read.\nFound: {error}.\n"
+            "Fix: resume the run from an earlier checkpoint, and delete this one."
+        ) from error
 
 
 def _data(

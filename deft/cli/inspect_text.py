@@ -103,6 +103,7 @@ def _head(report: dict[str, Any]) -> list[tuple[str, str]]:
 def _sections(report: dict[str, Any]) -> Iterator[_Section]:
     yield _features(_spec(report))
     if report["kind"] == "policy":
+        yield from _checkpoints(report["scores"])
         yield _Section("settings", ("setting", "value"), list(_flat(report["config"])))
     if report["kind"] == "store":
         yield from _kept(report)
@@ -122,6 +123,21 @@ def _sections(report: dict[str, Any]) -> Iterator[_Section]:
     if report.get("left_out"):
         rows = [(entry["id"], entry["why"]) for entry in report["left_out"]]
         yield _Section("left out when the store was written", ("episode", "why"), _cut(rows))
+
+
+def _checkpoints(scores: dict[str, Any]) -> Iterator[_Section]:
+    """The checkpoints of a run beside what was measured at each."""
+    steps = {each["step"]: each["scores"] for each in scores.values()}
+    # What is told apart by dimension or step ahead is in --json.
+    known = dict.fromkeys(k for own in steps.values() for k in own if k.count("/") < 2)
+    if not known:
+        return
+    rows: list[Sequence[str]] = []
+    for step, own in sorted(steps.items()):
+        names = [n for n, each in scores.items() if each["step"] == step and n != str(step)]
+        shown = [f"{own[key]:.4g}" if key in own else "" for key in known]
+        rows.append((str(step), " ".join(names), *shown))
+    yield _Section("checkpoints", ("step", "", *known), rows)
 
 
 def _kept(report: dict[str, Any]) -> Iterator[_Section]:

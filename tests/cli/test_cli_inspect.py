@@ -225,6 +225,30 @@ def test_a_policy_by_bundle_run_and_checkpoint(
     assert inspect(saved, "--check") == 1
 
 
+def test_checkpoints_of_a_run_are_listed_with_their_scores(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved, folder = tiny.saved(tmp_path / "bundle"), tmp_path / "a" / "checkpoints"
+    for step, error in ((20, 0.25), (40, 0.5)):
+        shutil.copytree(saved, folder / f"step_{step:010d}")
+        scores = {"val/action_error": error, "val/action_error/x": 1.0}
+        about = {"step": step, "scores": scores}
+        (folder / f"step_{step:010d}" / "training.json").write_text(json.dumps(about))
+    (folder / "last").symlink_to("step_0000000040")
+    (folder / "best").symlink_to("step_0000000020")
+    found = as_json(capsys, tmp_path / "a")["scores"]
+    assert found["best"] == {"step": 20, "scores": {"val/action_error": 0.25,
+                                                    "val/action_error/x": 1.0}}  # fmt: skip
+    assert (found["40"], list(found)) == (found["last"], ["20", "40", "last", "best"])
+    assert inspect(tmp_path / "a") == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["20", "best", "0.25"] in lines
+    assert ["40", "last", "0.5"] in lines
+    (folder / "step_0000000020" / "training.json").write_text("{")
+    assert inspect(tmp_path / "a") == 1
+    assert "training.json" in capsys.readouterr().err
+
+
 def widths(found: dict[str, Any]) -> list[tuple[int, dict[str, int], list[str]]]:
     return [
         (group["width"], group["arms"], sorted({task["recording"] for task in group["tasks"]}))
