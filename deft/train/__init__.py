@@ -5,7 +5,7 @@ from deft.train.config import DataConfig, Job, TrainConfig, ValConfig
 from deft.train.distributed import Ranks
 from deft.train.interrupt import StoppedError
 from deft.train.journal import read_metrics
-from deft.train.loader import open_data
+from deft.train.loader import chosen, held_out, open_data, val_batches
 from deft.train.loop import train
 from deft.train.memory import OutOfMemoryError
 from deft.train.trackers import NoTracker, Tracker, TrackerConfig, tracker_defaults, tracking
@@ -21,6 +21,8 @@ __all__ = [
     "TrackerConfig",
     "TrainConfig",
     "ValConfig",
+    "chosen",
+    "held_out",
     "open_data",
     "read_metrics",
     "scores_of",
@@ -28,4 +30,5 @@ __all__ = [
     "tracker_defaults",
     "tracking",
     "train",
+    "val_batches",
 ]

@@ -132,7 +132,7 @@ def test_maps_follow_the_crop_or_stay(few: Path, augment: bool, follows: bool) -
 
 
 def test_the_network_looks_where_the_maps_say(few: Path, tmp_path: Path) -> None:
-    off, on = job(few, 60), job(few, 60, enabled=True, weight=2.0)
+    off, on = job(few, 90), job(few, 90, enabled=True, weight=2.0)
     trained(off, tmp_path / "off")
     last = trained(on, tmp_path / "on")
     assert last["train/saliency_reg"] < 0.3
