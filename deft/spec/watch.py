@@ -21,6 +21,9 @@ _STILL_STEPS = 10
 _MOVES = 0.25
 """Part of its range in the episode that some element of the state goes through in a movement."""
 
+_GRIDS = ((16, 16), (16, 1), (1, 1))
+"""Every how many rows and columns are looked at, until one look is enough."""
+
 
 class CameraWatch:
     """What one camera shows over one episode; keeps one picture and a few numbers.
@@ -79,10 +82,10 @@ class CameraWatch:
 
 
 def _is_flat(picture: np.ndarray, most: int) -> bool:
-    # A few rows tell most pictures from a flat one.
-    for step in (16, 1):
+    # A few pixels tell most pictures from a flat one.
+    for down, across in _GRIDS:
         # Down the columns first, which are long: numpy is slow along an axis of three.
-        rows = picture[::step]
+        rows = picture[::down, ::across]
         high = rows.max(0).max(0) if rows.size else rows
         if rows.size and float((high - rows.min(0).min(0)).max()) > most:
             return False
@@ -92,8 +95,8 @@ def _is_flat(picture: np.ndarray, most: int) -> bool:
 def _same(one: np.ndarray, other: np.ndarray, most: int) -> bool:
     if one.shape != other.shape:
         return False
-    for step in (16, 1):
-        a, b = one[::step], other[::step]
+    for down, across in _GRIDS:
+        a, b = one[::down, ::across], other[::down, ::across]
         if float((np.maximum(a, b) - np.minimum(a, b)).max(initial=0)) > most:
             return False
     return True

@@ -94,7 +94,8 @@ def _checked(picture: np.ndarray | None, feature: Feature, where: str) -> np.nda
         raise StoreError(
             f"{where}: the pictures end before it.\nFix: repair the recording, or leave it out."
         )
-    if picture.shape != feature.shape or picture.dtype.name != feature.dtype:
+    # A dtype is compared with its name: to make up its name takes ten times as long.
+    if picture.shape != feature.shape or picture.dtype != feature.dtype:
         raise StoreError(
             f"{where}: wanted {feature.describe()}.\n"
             f"Found: {picture.dtype.name} of shape {picture.shape}.\n"
