@@ -7,6 +7,7 @@ dataclass that `spec.from_plain` has checked.
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from deft.errors import ConfigError, DeftError, nearest, need
@@ -103,6 +104,33 @@ def choices(overrides: Sequence[str], group: str, command: str) -> list[str]:
                 found += [str(value) for value in override.sweep_string_iterator()]
             else:
                 found.append(str(override.value()))
+    return found
+
+
+def listed(names: Sequence[str], key: str) -> list[str]:
+    """The names, with those of a text file, one a line, in the place of `@FILE`.
+
+    Empty lines and lines that begin with # say nothing.
+
+    Raises `ConfigError` when a file cannot be read or names nothing.
+    """
+    found: list[str] = []
+    for name in names:
+        if not name.startswith("@"):
+            found.append(name)
+            continue
+        file = Path(name[1:]).expanduser()
+        try:
+            lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(
+                f"{key}: the list '{file}' cannot be read.\nFound: {error}.\n"
+                "Fix: give a text file with one name or pattern a line."
+            ) from error
+        read = [line for line in lines if line and not line.startswith("#")]
+        if not read:
+            raise ConfigError(f"{key}: the list '{file}' names nothing.\nFix: name a task in it.")
+        found += read
     return found
 
 
