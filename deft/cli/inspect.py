@@ -27,7 +27,7 @@ from deft.cli.sources import add_map, add_option, parse_pairs
 from deft.errors import BundleError, ConfigError
 
 if TYPE_CHECKING:
-    from deft.spec import EpisodeInfo, Problem, Source, Spec
+    from deft.spec import EpisodeInfo, Problem, Source, Spec, findings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -155,7 +155,7 @@ def _data(
         **_summary(source),
     }
     if check:
-        _note_findings(report, _check(source))
+        _note_findings(report, _check(source, recording.read_limits()))
     return report
 
 
@@ -220,11 +220,11 @@ def _tasks(infos: "Iterable[EpisodeInfo]", spec: "Spec") -> list[dict[str, Any]]
     return entries
 
 
-def _check(source: "Source") -> "list[Problem]":
+def _check(source: "Source", limits: "findings.Limits | None" = None) -> "list[Problem]":
     """Read every episode and decode every picture, on all cores; findings by episode."""
     from deft.spec import findings
 
-    return findings.check(source, progress=_progress)
+    return findings.check(source, progress=_progress, limits=limits)
 
 
 def _progress(done: int, count: int) -> None:

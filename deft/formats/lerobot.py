@@ -18,6 +18,7 @@ from deft.errors import FormatError
 from deft.formats.columns import dense, texts
 from deft.formats.lerobot_depth import DepthPicture
 from deft.formats.lerobot_features import PERSISTENT, Stored, finding, parse_renames
+from deft.formats.lerobot_limits import read_limits
 from deft.formats.lerobot_manifest import Entry, Manifest, read_manifest
 from deft.formats.lerobot_meta import Layout
 from deft.formats.lerobot_note import EpisodeNote
@@ -86,6 +87,7 @@ def open_lerobot(path: Path, fps: float, options: LeRobotOptions) -> Recording:
         spec=layout.spec,
         episodes=tuple(infos),
         problems=tuple(problems),
+        read_limits=lambda: read_limits(path, layout.stored.values()),
         reader=lambda number: _Reader(layout, tables, entries[number], notes).read(infos[number]),
     )
 

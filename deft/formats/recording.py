@@ -1,6 +1,6 @@
 """What every reader hands out, and the small decisions they all share."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, count
 from pathlib import Path
@@ -29,6 +29,9 @@ class Recording:
     problems: tuple[Problem, ...]
     reader: Callable[[int], Episode]
     """Reads one episode by its number in `episodes`; called from several threads."""
+    read_limits: Callable[[], Mapping[str, tuple[np.ndarray, np.ndarray]]] = dict
+    """Finds the smallest and largest value that the recording declares, by feature; none for
+    formats that declare none."""
 
     def read(self, index: int) -> Episode:
         """Episode number `index`; pictures are decoded when they are asked for.

@@ -22,6 +22,9 @@ from deft.spec.watch import CameraWatch
 
 _T = TypeVar("_T")
 
+Limits = Mapping[str, tuple[np.ndarray, np.ndarray]]
+"""Smallest and largest value by feature."""
+
 _STAMPS = frozenset({"time_stamp", "timestamp", "timestamps", "stamp", "stamp_s", "stamp_ns"})
 _KEPT = "kept as it is"
 _OFF = 0.1
@@ -53,9 +56,7 @@ def of_listing(infos: Sequence[EpisodeInfo], holds_language: bool = True) -> lis
     return found
 
 
-def of_arrays(
-    episode: Episode, limits: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None
-) -> list[Problem]:
+def of_arrays(episode: Episode, limits: Limits | None = None) -> list[Problem]:
     """What an episode's numbers show; no picture is decoded.
 
     Args:
@@ -98,7 +99,10 @@ def of_episode(episode: Episode) -> list[Problem]:
 
 
 def check(
-    source: Source, workers: int = 0, progress: Callable[[int, int], None] | None = None
+    source: Source,
+    workers: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+    limits: Limits | None = None,
 ) -> list[Problem]:
     """Read and decode everything in a source, once, in constant memory.
 
@@ -106,6 +110,7 @@ def check(
         source: any recording or store.
         workers: episodes looked at at a time, in threads; 0 takes one per core.
         progress: told how many episodes are done, and of how many.
+        limits: as `of_arrays` takes them.
 
     Returns:
         `of_episode` of all, and episodes that are the same as an earlier one: actions, states
@@ -117,7 +122,7 @@ def check(
 
     def one(number: int) -> tuple[list[Problem], bytes]:
         try:
-            return _look(source.read(number))
+            return _look(source.read(number), limits)
         except DeftError as error:
             return [_error(infos[number].id, str(error))], b""
 
@@ -183,9 +188,9 @@ def first_not_finite(array: np.ndarray) -> str:
     return f"step {step}{place} is {array[(step, *element)]}"
 
 
-def _look(episode: Episode) -> tuple[list[Problem], bytes]:
+def _look(episode: Episode, limits: Limits | None = None) -> tuple[list[Problem], bytes]:
     """Findings of one episode, and the digest that its twins would share."""
-    found = of_arrays(episode)
+    found = of_arrays(episode, limits)
     if len(episode) == 0:
         return found, b""
     digest, compared = hashlib.blake2b(digest_size=16), bool(episode.frames)
