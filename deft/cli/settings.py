@@ -107,16 +107,17 @@ def choices(overrides: Sequence[str], group: str, command: str) -> list[str]:
     return found
 
 
-def listed(names: Sequence[str], key: str) -> list[str]:
+def listed(names: Sequence[Any], key: str) -> list[Any]:
     """The names, with those of a text file, one a line, in the place of `@FILE`.
 
     Empty lines and lines that begin with # say nothing.
 
     Raises `ConfigError` when a file cannot be read or names nothing.
     """
-    found: list[str] = []
+    found: list[Any] = []
     for name in names:
-        if not name.startswith("@"):
+        # What is no text is refused with everything else of a wrong type.
+        if not (isinstance(name, str) and name.startswith("@")):
             found.append(name)
             continue
         file = Path(name[1:]).expanduser()

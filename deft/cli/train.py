@@ -10,7 +10,7 @@ examples:
   deft train runs/pusht/flow/a resume=true                     go on with a run, by its folder
   deft train policy=bc data.path=new init_from=runs/pusht/bc/a fine-tune: its weights, new data
   torchrun --nproc-per-node=2 -m deft train policy=bc …        on two GPUs; the batch is split
-  deft train policy=bc data.path=my_store data.include=[@tasks.txt]   names in a file, one a line
+  deft train policy=bc data.path=my_store data.include=@tasks.txt   the tasks that a file names
 
 groups:    policy=bc|contrastive_rl|flow|gc_bc|gc_ddpm_bc|gc_iql|lc_bc
            task=bridge|bridge_local|custom|metaworld|metaworld_image|pusht|pusht_image
@@ -253,7 +253,10 @@ def _tree(
         for group, values in DEBUG.items():
             tree[group] |= values
     for name in ("include", "exclude"):
-        tree["data"][name] = settings.listed(tree["data"][name], f"data.{name}")
+        given = tree["data"][name]
+        names = [given] if isinstance(given, str) and given.startswith("@") else given
+        if isinstance(names, list):
+            tree["data"][name] = settings.listed(names, f"data.{name}")
     return tree, folder, previous
 
 

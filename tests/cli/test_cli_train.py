@@ -144,6 +144,25 @@ def test_include_selects_tasks_of_a_store(tmp_path: Path) -> None:
             writer.add(each)
         writer.finish([each.id for each in made])
     assert run(tmp_path, tmp_path / "two", "session=i", "data.include=[go away]") == 0
+    (tmp_path / "tasks.txt").write_text("# those that leave\n\ngo away\n")
+    for number, listed in enumerate((f"@{tmp_path}/tasks.txt", f"[@{tmp_path}/tasks.txt]")):
+        words = (f"session=l{number}", f"data.include={listed}", "data.exclude=[episode-001]")
+        assert run(tmp_path, tmp_path / "two", *words) == 0
+        written = yaml.safe_load((tmp_path / f"custom/flow/l{number}/config.yaml").read_text())
+        assert written["data"]["include"] == ["go away"]  # the run needs no such file
+        assert written["data"]["exclude"] == ["episode-001"]
+
+
+@pytest.mark.parametrize("text", [None, "# nobody\n"])
+def test_a_list_of_tasks_that_names_nothing_is_refused(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str | None
+) -> None:
+    if text is not None:
+        (tmp_path / "tasks.txt").write_text(text)
+    assert run(tmp_path, data, "session=n", f"data.include=@{tmp_path}/tasks.txt") != 0
+    said = capsys.readouterr().err
+    assert "data.include" in said
+    assert "tasks.txt" in said
 
 
 def test_named_places_come_from_the_environment(
