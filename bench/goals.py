@@ -35,6 +35,8 @@ def deft(*words: str) -> dict:
 
 def collect(folder: Path, episodes: int, noise: float, *more: str) -> Path:
     out = folder / f"reach_{episodes}_{noise}"
+    if (out / "store.json").exists():
+        return out
     words = (f"env={ENV}", f"episodes={episodes}", f"noise={noise}", f"out={out}", *more)
     deft("collect", *words, "image_size=64x64", "codec=raw", "max_steps=150")
     return out
