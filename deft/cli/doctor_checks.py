@@ -28,7 +28,7 @@ class Finding:
 
 _CUDA_FIX = "sudo apt-get install nvidia-driver-570"
 
-_PROBABILITY_NEEDS = {
+_PROBABILITY_NEEDS: dict[tuple[int, ...], tuple[int, int]] = {
     (0, 19): (2, 11), (0, 20): (2, 12), (0, 21): (2, 13), (0, 22): (2, 14),
     (0, 23): (2, 15), (0, 24): (2, 16), (0, 25): (2, 18),
 }  # fmt: skip

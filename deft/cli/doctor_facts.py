@@ -245,14 +245,15 @@ def _torch() -> Torch:
 
 def _video_decoders() -> frozenset[str]:
     try:
-        import av
+        from av.codec import Codec
+        from av.error import FFmpegError
     except ImportError:
         return frozenset()
     found: set[str] = set()
     for name in ("libdav1d", "libaom-av1", "h264", "hevc"):
         try:
-            av.codec.Codec(name, "r")
-        except (ValueError, av.FFmpegError):
+            Codec(name, "r")
+        except (ValueError, FFmpegError):
             continue
         found.add(name)
     return frozenset(found)

@@ -2,9 +2,11 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from deft import cli
 from deft.cli.main import COMMANDS, main
 
 
@@ -25,10 +27,11 @@ HELP = """
 import sys
 from deft.cli.main import main
 try:
-    main([sys.argv[1], "--help"])
+    main(sys.argv[1:])
 except SystemExit as stop:
     assert stop.code == 0, stop.code
-heavy = {"torch", "hydra", "omegaconf", "cv2", "pyarrow", "mujoco", "av", "websockets"}
+heavy = {"rich", "yaml", "torch", "hydra", "omegaconf", "cv2", "pyarrow", "mujoco", "av"}
+heavy |= {"websockets", "wandb", "tensorboard", "ray", "submitit"}
 loaded = sorted(heavy & set(sys.modules))
 assert not loaded, loaded
 """
@@ -37,10 +40,24 @@ assert not loaded, loaded
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_imports_nothing_heavy_and_shows_examples(name: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", HELP, name], capture_output=True, text=True, check=False
+        [sys.executable, "-c", HELP, name, "--help"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     assert f"deft {name}" in done.stdout.split("options:")[0].split("\n", 1)[1]
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], []])
+def test_the_command_itself_imports_nothing_heavy(words: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", HELP, *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_module_of_a_command_is_in_the_table() -> None:
+    folder = Path(cli.__file__).parent
+    found = {path.stem for path in folder.glob("*.py") if "def add_arguments(" in path.read_text()}
+    assert found == set(COMMANDS)
 
 
 @pytest.mark.parametrize(
