@@ -29,7 +29,7 @@ _CAMERAS = ("image", "depth")
 _UNITS = {"time_stamp": "s"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Look:
     """What one look at an episode found."""
 
