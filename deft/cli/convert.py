@@ -71,6 +71,14 @@ def add_shape(group: Any) -> None:
     add("--cameras", metavar="A,B", help="pictures and depth to keep; else all")
     add("--all-cameras", action="store_true", help="keep every camera where FORMAT holds one else")
     add_map(group)
+    add(
+        "--transform",
+        action="append",
+        default=[],
+        metavar="NAME[:KEY=VALUE,...]",
+        help="change episodes: relabel_actions, binarize_gripper, latency_shift:steps=1, ..., or a "
+        "JSON file of them; may be repeated, and is done in this order",
+    )
     add("--saliency", choices=SALIENCY, help="where maps of attention come from (auto)")
     add(
         "--codec",
@@ -205,7 +213,7 @@ def _asked(args: argparse.Namespace) -> "tuple[Conversion, Source]":
 def _sources(args: argparse.Namespace) -> "tuple[list[SourceRequest], Path]":
     """What is read, and where the result goes."""
     from deft.cli import places
-    from deft.cli.sources import SourceRequest, default_name, parse_pairs
+    from deft.cli.sources import SourceRequest, default_name, parse_pairs, parse_transforms
 
     texts, dst = (args.paths[:-1], args.paths[-1]) if len(args.paths) > 1 else (args.paths, "")
     requests: list[SourceRequest] = []
@@ -220,6 +228,7 @@ def _sources(args: argparse.Namespace) -> "tuple[list[SourceRequest], Path]":
                 fps=args.fps,
                 changes=None if args.changes is None else _names(args.changes),
                 renames=parse_pairs(args.map, "--map"),
+                transforms=parse_transforms(args.transform),
                 cameras=_names(args.cameras or ""),
                 saliency=args.saliency,
                 is_one_of_many=len(texts) > 1,

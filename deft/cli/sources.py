@@ -1,6 +1,8 @@
 """Opening what a command names: a recording, a store, or a data set on the hub."""
 
 import argparse
+import json
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -54,6 +56,46 @@ def parse_pairs(words: Sequence[str], flag: str = "--option") -> dict[str, str]:
     return found
 
 
+def parse_transforms(words: Sequence[str]) -> tuple[dict[str, Any], ...]:
+    """`NAME[:KEY=VALUE,...]` words, or JSON files of `transforms.save`, as plain settings.
+
+    A value is JSON or text; one with commas in it is a list, as in `angles=roll,pitch`.
+
+    Raises:
+        ConfigError: a file cannot be read, or a name or a setting is unknown or does not fit.
+    """
+    from deft import transforms
+
+    trees: list[Any] = []
+    for word in words:
+        if word.endswith(".json"):
+            trees += _saved_transforms(Path(word).expanduser())
+            continue
+        name, _, rest = word.partition(":")
+        pairs = re.split(r",(?=\s*\w+=)", rest) if rest.strip() else []
+        settings = parse_pairs(pairs, f"--transform {name}:")
+        trees.append({"name": name.strip(), **{k: _setting(v) for k, v in settings.items()}})
+    return tuple(transforms.save(transforms.load(trees)))
+
+
+def _saved_transforms(path: Path) -> list[Any]:
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{path}: cannot be read as JSON.\nFound: {error}.\n"
+            "Fix: give a file with a list of transforms, each with its `name` and settings."
+        ) from error
+    return found if isinstance(found, list) else [found]
+
+
+def _setting(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return [part.strip() for part in text.split(",")] if "," in text else text
+
+
 def default_name(text: str, path: Path) -> str:
     """The name of a data set: `owner/name` on the hub, else its last two path parts."""
     from deft import formats
@@ -92,6 +134,8 @@ class SourceRequest:
     """Pictures and depth maps to keep; empty keeps all."""
     saliency: str | None = None
     """One of `SALIENCY`; null leaves it to the reader."""
+    transforms: tuple[dict[str, Any], ...] = ()
+    """Changes of its episodes in a row, before they are resampled; as `transforms.save` gives."""
     is_one_of_many: bool = False
     """Whether it needs a name of its own among others."""
 
@@ -106,6 +150,7 @@ class SourceRequest:
         if self.cameras:
             new = [self.renames.get(camera, camera) for camera in self.cameras]
             source = transforms.with_cameras(source, new)
+        source = transforms.changed(source, transforms.load(self.transforms))
         if not self.fps or source.spec.fps == self.fps:
             return source
         if not source.spec.fps:
