@@ -182,19 +182,25 @@ def _opened(word: str, tree: Mapping[str, Any], command: str) -> str:
             return word if word.startswith("+") else f"+{word}"
         if not isinstance(here, Mapping) or part not in here:
             known = list(here) if isinstance(here, Mapping) else []
-            raise _unknown(command, ".".join([*path, part]), path, known, tree)
+            raise _unknown(command, ".".join([*path, part]), path, known, tree, key)
         here = here[part]
         path.append(part)
     return word.removeprefix("++").removeprefix("+")
 
 
 def _unknown(
-    command: str, key: str, path: list[str], known: list[str], tree: Mapping[str, Any]
+    command: str,
+    key: str,
+    path: list[str],
+    known: list[str],
+    tree: Mapping[str, Any],
+    whole: str,
 ) -> DeftError:
+    """About the part `key` of the key `whole` that a word gives."""
     from deft.cli import old_words
 
     leaf = key.rsplit(".", 1)[-1]
-    old = old_words.hint(key) if command == "train" else None
+    old = old_words.hint(whole) if command == "train" else None
     elsewhere = [each for each in flatten(tree) if each.rsplit(".", 1)[-1] == leaf]
     if old is not None:
         hint = old

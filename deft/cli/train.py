@@ -22,7 +22,7 @@ settings:  data.{path,weights,sampling,include,exclude,episodes,observations,ima
                  cache_gb,remote_cache_gb}
            train.{steps,epochs,max_minutes,batch_size=N|auto,memory_gb,grad_accum_steps,
                   precision=fp32|bf16|fp16,compile,channels_last,log_freq,save_freq,keep_freq,
-                  grad_clip_norm,ema_max_decay,parallel=ddp|fsdp}
+                  grad_clip_norm,ema_max_decay}
            val.{offline_freq,batch_size,max_batches,split,split_seed,
                 online_freq,env,num_episodes,best,best_is=lowest|highest}
            optim.{lr,warmup_steps,schedule,...}

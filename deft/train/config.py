@@ -97,8 +97,6 @@ class TrainConfig:
     """Whether the losses go through torch.compile; costs a minute, then saves time on GPUs."""
     channels_last: bool = False
     """Whether kernels of convolutions lie in memory with channels last."""
-    parallel: Literal["ddp", "fsdp"] = "ddp"
-    """Under torchrun: `ddp`, every process holds all weights; `fsdp`, each holds a part of them."""
     log_freq: int = 100
     """Steps between lines in metrics.jsonl."""
     save_freq: int = 5_000

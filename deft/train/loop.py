@@ -131,7 +131,8 @@ class _Training:
                 is_due = step % plan.save_freq == 0 or step == plan.steps
                 if step % plan.log_freq == 0 or is_due:
                     times = loader.timings() | {"transfer": send.share()} | self.vary.timings()
-                    last |= journal.write(step, self.means() | _named("time", times))
+                    spent = _named("time", times) | {"memory_gb": memory.used_gb(self.device)}
+                    last |= journal.write(step, self.means() | spent)
                 scores = self.scores(is_due)
                 last |= journal.write(step, scores) if scores else {}
                 if is_due or is_asked:

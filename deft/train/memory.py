@@ -1,5 +1,6 @@
 """When memory runs out: what to turn down, and the largest batch that fits."""
 
+import resource
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
@@ -98,6 +99,13 @@ def largest_batch(
         smaller = size - max(multiple, size // 8)
         size = smaller - smaller % multiple
     return max(size, multiple)
+
+
+def used_gb(device: torch.device) -> float:
+    """The most memory used so far: of the GPU, or by this process on the host; 1e9 bytes."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
 def limit_bytes(job: Job, device: torch.device) -> float:

@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from deft.errors import ConfigError, TrainError, nearest, need
+from deft.train.interrupt import StoppedError
 
 KINDS = ("none", "tensorboard", "wandb")
 """Every value of `tracker=`."""
@@ -112,6 +113,11 @@ def tracking(
         remote = _WandB(config, run, settings)
         try:
             yield remote
+        except StoppedError:
+            # Neither done nor failed: W&B shows it as preempted until it goes on.
+            remote.preempt()
+            remote.close(1)
+            raise
         except BaseException:
             remote.close(1)
             raise
@@ -230,6 +236,9 @@ class _WandB:
     def video(self, step: int, name: str, film: Path) -> None:
         # W&B copies the file at once.
         self._run.log({"step": step, name: self._wandb.Video(str(film), format="mp4")})
+
+    def preempt(self) -> None:
+        self._run.mark_preempting()
 
     def close(self, code: int) -> None:
         self._run.finish(exit_code=code)

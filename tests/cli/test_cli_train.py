@@ -62,6 +62,46 @@ def test_an_existing_session_is_refused_and_resumed(
     assert "seed: 0 -> 9" in capsys.readouterr().err
 
 
+def test_a_run_is_named_by_its_folder_or_its_settings(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path, data, "policy=bc", "session=a", "seed=3") == 0
+    folder = tmp_path / "custom" / "bc" / "a"
+    (tmp_path / "other").mkdir()
+    moved = folder.parent.parent.rename(tmp_path / "other" / "custom") / "bc" / "a"
+    capsys.readouterr()
+    assert main(["train", str(moved), "resume=true", "train.steps=6", "train.save_freq=3"]) == 0
+    said = capsys.readouterr().err
+    assert "settings changed since the last launch" in said
+    assert "train.save_freq: 2 -> 3" in said
+    assert train.steps(moved)[-1] == 6
+    config = moved / "config.yaml"
+    assert main(["train", str(config), "session=b", f"runs_dir={tmp_path}", "seed=4"]) == 0
+    again = yaml.safe_load((tmp_path / "custom" / "bc" / "b" / "config.yaml").read_text())
+    assert (again["seed"], again["train"]["steps"]) == (4, 6)
+    assert main(["train", str(tmp_path), "seed=1"]) == 2
+    assert main(["train", str(config), str(moved)]) == 2
+
+
+def test_a_run_from_before_a_setting_existed_goes_on(data: Path, tmp_path: Path) -> None:
+    assert run(tmp_path, data, "policy=bc", "session=a") == 0
+    config = tmp_path / "custom" / "bc" / "a" / "config.yaml"
+    tree = yaml.safe_load(config.read_text())
+    del tree["train"]["precision"], tree["val"]["best"], tree["init_from"]
+    config.write_text(yaml.safe_dump(tree))
+    assert run(tmp_path, data, "policy=bc", "session=a", "resume=true", "train.steps=6") == 0
+
+
+def test_a_run_out_of_time_says_so_by_its_exit_code(data: Path, tmp_path: Path) -> None:
+    words = ["policy=bc", "session=a", "train.steps=100000", "train.save_freq=100000"]
+    assert run(tmp_path, data, *words, "train.max_minutes=0.001") == 3
+    folder = tmp_path / "custom" / "bc" / "a"
+    [stopped] = train.steps(folder)
+    assert 1 <= stopped < 100_000
+    assert run(tmp_path, data, *words, "resume=true", f"train.steps={stopped + 2}") == 0
+    assert train.steps(folder)[-1] == stopped + 2
+
+
 def test_a_finished_run_resumed_is_finished(data: Path, tmp_path: Path) -> None:
     assert run(tmp_path, data, "session=a") == 0
     assert run(tmp_path, data, "session=a", "resume=true") == 0
@@ -112,6 +152,16 @@ def test_settings_can_be_looked_at(data: Path, capsys: pytest.CaptureFixture[str
         (["task=pust"], "Did you mean 'pusht'"),
         (["train.step=3"], "Did you mean 'train.steps'"),
         (["steps=3"], "Did you mean 'train.steps'"),
+        (["train.num_steps=3"], "Here it is train.steps."),
+        (["algo=bc"], "Here it is policy."),
+        (["training.num_epochs=3"], "Here it is train.epochs."),
+        (["n_obs_steps=2"], "Here it is policy.obs_horizon."),
+        (["train.batch_size=x"], "train.batch_size"),
+        (["train.precision=fp8"], "bf16"),
+        (["train.grad_accum_steps=3"], "train.batch_size=3 or 6"),
+        (["val.online_freq=2"], "val.env"),
+        (["val.best=eval/success"], "val.online_freq"),
+        (["init_from=nowhere"], "nowhere"),
         (["train.steps=x"], "wanted a whole number"),
         (["train.steps=0"], "train.steps is 0"),
         (["policy.action_horizon=99"], "action_horizon"),

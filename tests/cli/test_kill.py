@@ -19,6 +19,7 @@ import torch
 from deft import bundle, formats
 from deft.spec import Episode, Feature, Spec
 from deft.train import checkpoint
+from suites import ranks
 from suites.demonstrations import write_store
 from suites.formats import same
 
@@ -136,8 +137,32 @@ def kill_conversions(recording: Path, folder: Path, to: str, kills: int) -> None
     assert not list(folder.glob("*.partial"))
 
 
+TINY = [
+    "policy.encoder.image=cnn",
+    "policy.encoder.cnn_channels=8",
+    "policy.encoder.pool=average",
+    "policy.encoder.ticks=separate",
+    "policy.encoder.image_features=8",
+    "policy.head.hidden=[16]",
+    "policy.goals=[state]",
+    "policy.obs_horizon=1",
+    "policy.pred_horizon=1",
+    "policy.action_horizon=1",
+]
+"""Settings that make policies of BridgeData small; they act one step at a time."""
+
+
+@pytest.mark.timeout(3000)
 @pytest.mark.parametrize("kills", [FEW, pytest.param(MANY, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("policy", ["bc", "flow"])
+@pytest.mark.parametrize(
+    "policy",
+    [
+        "bc",
+        "flow",
+        pytest.param("gc_iql", marks=pytest.mark.slow),
+        pytest.param("contrastive_rl", marks=pytest.mark.slow),
+    ],
+)
 def test_training_ends_with_the_same_weights(
     recording: Path, tmp_path: Path, policy: str, kills: int
 ) -> None:
@@ -159,6 +184,7 @@ def test_training_ends_with_the_same_weights(
             "val.offline_freq=10",
             "val.max_batches=1",
             "device=cpu",
+            *(TINY if policy in ("gc_iql", "contrastive_rl") else []),
             *more,
         ]
 
@@ -173,6 +199,38 @@ def test_training_ends_with_the_same_weights(
         assert_same(whole, whole.with_name(f"killed-{number}"))
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+def test_two_ranks_end_with_the_same_weights(recording: Path, tmp_path: Path) -> None:
+    """Both are killed, as a machine that goes down kills them."""
+
+    def command(session: str, *more: str) -> list[str]:
+        words = ["policy=bc", f"data.path={recording}", f"runs_dir={tmp_path}", "device=cpu"]
+        words += ["data.observations=[state]", "policy.dropout=0.1", f"session={session}"]
+        words += ["train.steps=60", "train.batch_size=8", "train.save_freq=5", "train.log_freq=5"]
+        words += ["val.offline_freq=10", "val.max_batches=1"]
+        return ["-m", "deft", "train", *words, *more]
+
+    began = time.monotonic()
+    ended(ranks.started(command("whole")))
+    took = time.monotonic() - began
+    whole = tmp_path / "custom" / "bc" / "whole"
+    moments = random.Random(1)
+    for number in range(MANY):
+        processes = ranks.started(command(f"killed-{number}"))
+        time.sleep(moments.uniform(0.3, 0.95) * took)
+        for process in processes:
+            process.kill()
+        ranks.finished(processes)
+        ended(ranks.started(command(f"killed-{number}", "resume=true")))
+        assert_same(whole, whole.with_name(f"killed-{number}"))
+
+
+def ended(processes: list[subprocess.Popen[str]]) -> None:
+    said = ranks.finished(processes)
+    assert all(process.returncode == 0 for process in processes), said
+
+
 def assert_same(one: Path, other: Path) -> None:
     """The last checkpoints of two runs hold the same bits: weights, average, optimiser."""
     ends = [checkpoint.load(folder, 60, torch.device("cpu")) for folder in (one, other)]
@@ -180,6 +238,7 @@ def assert_same(one: Path, other: Path) -> None:
     for mine, theirs in ((ends[0]["weights"], ends[1]["weights"]), averages):
         assert mine.keys() == theirs.keys()
         assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+    assert ends[0]["optimizers"].keys() == ends[1]["optimizers"].keys()
     moments = [end["optimizers"]["loss"]["state"] for end in ends]
     for key, state in moments[0].items():
         for name in ("exp_avg", "exp_avg_sq"):

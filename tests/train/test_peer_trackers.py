@@ -28,7 +28,7 @@ READ_WANDB = """
 import glob, json, sys
 from wandb.sdk.internal.datastore import DataStore
 from wandb.proto import wandb_internal_pb2
-rows, ids, files = [], set(), []
+rows, ids, preempted = [], set(), 0
 for path in sorted(glob.glob(sys.argv[1] + "/wandb/offline-run-*/*.wandb")):
     store = DataStore()
     store.open_for_scan(path)
@@ -41,10 +41,12 @@ for path in sorted(glob.glob(sys.argv[1] + "/wandb/offline-run-*/*.wandb")):
         if record.WhichOneof("record_type") == "run":
             ids.add(record.run.run_id)
             project, tags = record.run.project, list(record.run.tags)
+        preempted += record.WhichOneof("record_type") == "preempting"
         if record.WhichOneof("record_type") == "history":
             rows.append({(i.key or "/".join(i.nested_key)): json.loads(i.value_json)
                          for i in record.history.item})
-print(json.dumps({"rows": rows, "ids": sorted(ids), "project": project, "tags": tags}))
+print(json.dumps({"rows": rows, "ids": sorted(ids), "project": project, "tags": tags,
+                  "preempted": preempted}))
 """
 SHOW = """
 import sys
@@ -105,6 +107,20 @@ def test_wandb_goes_on_with_the_same_run(tmp_path: Path) -> None:
     assert (found["project"], sorted(found["tags"])) == ("peg", ["x", "y"])
     assert [r["step"] for r in found["rows"] if "train/loss" in r] == [5, 10, 15, 20]
     assert any("val/loss" in row for row in found["rows"])
+
+
+def test_a_run_that_is_out_of_time_is_preempted_for_wandb(tmp_path: Path) -> None:
+    data = write_store(tmp_path / "home")
+    done = subprocess.run(
+        [peer_program("trackers"), "-m", "deft", "train", "policy=bc", f"data.path={data}",
+         f"runs_dir={tmp_path}/runs", "session=a", "data.observations=[state]", "device=cpu",
+         "policy.width=8", "policy.depth=1", "train.batch_size=4", "train.max_minutes=0.001",
+         "tracker=wandb", "tracker.mode=offline"],
+        capture_output=True, text=True, timeout=200, check=False,
+        env=peer_environment() | {"WANDB_SILENT": "true"},
+    )  # fmt: skip
+    assert done.returncode == 3, done.stderr[-3000:]
+    assert read(READ_WANDB, tmp_path / "runs/custom/bc/a")["preempted"] == 1
 
 
 def test_pictures_and_videos_are_shown(tmp_path: Path) -> None:
