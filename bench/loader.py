@@ -312,6 +312,7 @@ class LeRobot:
         environment: folder that `bench/peers/lerobot.sh` made.
         layout: of the pictures.
         folder: for the data sets.
+        script: what its process runs, in `bench/peers`.
     """
 
     ROWS = (
@@ -322,16 +323,22 @@ class LeRobot:
         (f"{PARQUET}, 2 workers, batch 8", {"storage": "image", "workers": 2, "batch": 8}),
     )
 
-    def __init__(self, environment: Path, layout: Layout, folder: Path) -> None:
+    def __init__(
+        self,
+        environment: Path,
+        layout: Layout,
+        folder: Path,
+        script: str = "loader_lerobot.py",
+    ) -> None:
         frames = folder / "frames"
         frames.mkdir(parents=True)
         self._hand_over(layout, frames)
         # Its threads are its own affair: only ours are told how many to take.
         variables = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
         variables["SVT_LOG"] = "1"  # errors only
-        script = Path(__file__).parent / "peers" / "loader_lerobot.py"
+        program = Path(__file__).parent / "peers" / script
         self._process = subprocess.Popen(
-            [environment.resolve() / "bin" / "lrpy", script, frames, folder / "lerobot"],
+            [environment.resolve() / "bin" / "lrpy", program, frames, folder / "lerobot"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -358,7 +365,7 @@ class LeRobot:
             state = opened.tables["state"][rows.obs].sum(dtype=np.float64)
             action = opened.tables["action"][rows.action].sum(dtype=np.float64)
             job = {"storage": "image", "backend": "torchcodec", "sample": index}
-            theirs = self._ask(job)["sums"]
+            theirs = self.ask(job)["sums"]
             if not np.allclose(theirs, [levels, state, action], rtol=0, atol=1e-3):
                 raise SystemExit(
                     f"sample {index}: LeRobot holds {theirs}, {[levels, state, action]}"
@@ -397,10 +404,11 @@ class LeRobot:
         if job["storage"] == "image":
             count = -(-count // 8)
         whole = {"backend": "torchcodec", **job, "batch": size, "batches": count}
-        said = self._ask(whole)
+        said = self.ask(whole)
         return Cost(said["cpu_s"] / said["samples"], said["wall_s"] / said["samples"])
 
-    def _ask(self, job: dict[str, Any]) -> dict[str, Any]:
+    def ask(self, job: dict[str, Any]) -> dict[str, Any]:
+        """Have one job done; see the script."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(job) + "\n")
         self._process.stdin.flush()
