@@ -60,6 +60,11 @@ class _Section:
     rows: Sequence[Sequence[str]]
 
 
+def _heard(known: dict[str, Any]) -> str:
+    made = f"vectors of {known['encoder']}" if known["encoder"] else "vectors that came with it"
+    return f"{known['count']:,} known, as {known['first'][0]!r}; {made}"
+
+
 def _head(report: dict[str, Any]) -> list[tuple[str, str]]:
     """The lines above the tables: a word and what it is."""
     spec = _spec(report)
@@ -73,6 +78,8 @@ def _head(report: dict[str, Any]) -> list[tuple[str, str]]:
         if spec.horizons is not None:
             parts = asdict(spec.horizons).items()
             lines.append(("horizons", ", ".join(f"{name} {ticks}" for name, ticks in parts)))
+        if report["sentences"]:
+            lines.append(("sentences", _heard(report["sentences"])))
         if report["checkpoints"]:
             lines.append(("checkpoints", ", ".join(report["checkpoints"])))
     else:

@@ -65,6 +65,9 @@ def test_from_demonstrations_to_a_server(
     run = tmp_path / "custom" / "lc_bc" / "a"
     assert evaluated(run, data, tmp_path / "e", capsys) < 0.3
     assert main(["export", str(run), str(tmp_path / "b"), "--golden", "3"]) == 0
+    capsys.readouterr()
+    assert main(["inspect", str(tmp_path / "b")]) == 0
+    assert "2 known, as 'go left'" in capsys.readouterr().out
     shown = bundle.describe(tmp_path / "b")["sentences"]
     assert shown["encoder"] == ("t5" if has_encoder else "")
     loaded = bundle.load(tmp_path / "b", language_encoder="models/t5" if has_encoder else "")

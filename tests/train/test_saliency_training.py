@@ -143,21 +143,23 @@ def test_the_network_looks_where_the_maps_say(few: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("is_mirrored", [False, True])
 def test_it_acts_no_worse_over_three_seeds(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], is_mirrored: bool
 ) -> None:
-    """Also where the blue square, which gave the orange one's place away, says nothing anymore."""
-    path = write_store(tmp_path / "many", episodes=60)
-    other = store.open(write_store(tmp_path / "other", episodes=20, is_mirrored=False))
+    """And better, where a blue square gives the orange one's place away in training only."""
+    path = write_store(tmp_path / "many", episodes=60, is_mirrored=is_mirrored)
+    plain = store.open(write_store(tmp_path / "plain", episodes=60, is_mirrored=False))
     found: dict[str, list[tuple[float, float, float]]] = {"off": [], "on": []}
     for seed in range(3):
-        for name, asked in (("off", {}), ("on", {"enabled": True, "weight": 1.0})):
-            made = job(path, 1200, seed, **asked)
+        for name, is_on in (("off", False), ("on", True)):
+            made = job(path, 600, seed, enabled=is_on, weight=1.0)
             run = tmp_path / f"{name}{seed}"
             last = trained(made, run)
             inside, area = mass_inside(run, made)
             actor = bundle.actor(bundle.load(run / "checkpoints" / "last", golden=False))
-            changed = evaluation.offline(actor, other, split="val").methods["policy"]
+            changed = evaluation.offline(actor, plain, split="val").methods["policy"]
             found[name].append((inside, last["val/action_error"], changed.normalised_mse))
             with capsys.disabled():
                 print(
@@ -168,6 +170,7 @@ def test_it_acts_no_worse_over_three_seeds(
     (inside, error, changed), (inside_on, error_on, changed_on) = (
         np.mean(found[name], 0) for name in ("off", "on")
     )
-    assert inside_on > max(0.5, 3 * inside)
-    assert error_on < 1.2 * error
+    assert inside_on > max(0.6, inside)
     assert changed_on < changed
+    if not is_mirrored:
+        assert error_on < 1.1 * error
