@@ -70,7 +70,7 @@ def test_a_pipe_in_place_of_any_file_stops_no_reader(name: str, tmp_path: Path) 
             if row.format == "store" and store.is_store(root):
                 source = store.source(store.open(root))
             else:
-                source = formats.open(root / row.opens, None)
+                source = formats.open(root / row.opens, options=row.options)
             findings.check(source, workers=1)
         file.unlink()
         aside.rename(file)

@@ -83,7 +83,8 @@ def read_and_convert(row: Row, path: Path, target: Path) -> str:
 def open_source(row: Row, path: Path) -> Source:
     if row.format == "store":
         return store.source(store.open(path))
-    return formats.open(path / row.opens if row.opens else path)
+    place = path / row.opens if row.opens else path
+    return formats.open(place, options=row.options)
 
 
 def read_everything(source: Source, path: Path) -> None:

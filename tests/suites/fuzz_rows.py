@@ -5,8 +5,8 @@ A new format is one row: its name and how to write a recording at a path.
 
 import json
 import pickle
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,8 @@ class Row:
     suffix: str = ""
     opens: str = ""
     """The file inside that is opened; empty for all of it."""
+    options: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Settings of the format."""
 
 
 def _robomimic(path: Path) -> None:
@@ -222,7 +224,7 @@ ROWS: dict[str, Row] = {
     "rlds": Row("rlds", _rlds),
     "robomimic": Row("robomimic", _robomimic, ".hdf5"),
     "robotwin": Row("robotwin", write_robotwin),
-    "robotwin_plans": Row("robotwin_plans", _plans),
+    "robotwin_plans": Row("robotwin_plans", _plans, options={"alignment": "traj_simulate"}),
     "store": Row("store", _store),
 }
 """Every format, some of them in several shapes."""
