@@ -1,7 +1,6 @@
 """BridgeData's six policies as a user trains and measures them."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +62,7 @@ def _converted(recording: Path, folder: Path) -> dict[str, Path]:
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where runs and converted data go."""
     monkeypatch.setenv("DEFT_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("DEFT_RUNS_DIR", str(tmp_path / "runs"))
