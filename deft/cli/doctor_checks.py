@@ -544,7 +544,7 @@ def check_port(facts: Facts) -> Finding:
         severity="warning",
         found=f"port {facts.port} is in use",
         effect="`deft serve` cannot listen there",
-        fix=f"fuser -v {facts.port}/tcp",
+        fix="deft serve RUN --port 0",
     )
 
 

@@ -141,7 +141,8 @@ def _engine(config: "launch.SweepConfig", folder: Path) -> "launch.Engine":
 
     gpus = launch.find_gpus(os.environ) if isinstance(config.gpus, str) else list(config.gpus)
     if config.launcher == "ray":
-        return launch.Ray(gpus, config.slots, config.cpus_per_run)
+        chosen = None if config.gpus == "auto" else gpus
+        return launch.Ray(chosen, config.slots, config.cpus_per_run)
     if config.launcher == "slurm":
         # A login node has no GPUs: there, `auto` means that the nodes do.
         has_gpus = bool(gpus) or (config.gpus == "auto" and "cluster" not in config.slurm)

@@ -168,6 +168,11 @@ class Ray:
 
     The runs' folder must be the same place on every node.
 
+    Args:
+        gpus: those of this machine to use, none for the CPU; None takes what the cluster has.
+        slots: runs at the same time on the CPU of this machine.
+        cpus_per_run: cores asked for each run.
+
     Raises:
         MissingPackageError: Ray is not installed.
     """
@@ -175,18 +180,24 @@ class Ray:
     # A run whose cluster is gone must not go on unseen: it saves, leaves, and is resumed.
     ends_with_parent = True
 
-    def __init__(self, gpus: Sequence[int], slots: int, cpus_per_run: int) -> None:
+    def __init__(self, gpus: Sequence[int] | None, slots: int, cpus_per_run: int) -> None:
         self._ray = need("ray", "ray")
-        self._has_gpus = bool(gpus)
         self._cpus = cpus_per_run
         settings: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
         self._limit: int | None = None
         if not os.environ.get("RAY_ADDRESS"):
-            settings |= {"num_cpus": slots * cpus_per_run, "include_dashboard": False}
+            gpus = find_gpus(os.environ) if gpus is None else gpus
+            count = max(slots, len(gpus))
+            settings |= {"num_cpus": count * cpus_per_run, "include_dashboard": False}
+            settings |= {"num_gpus": len(gpus)}
+            # Ray hands out what it finds here.
+            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, gpus))
             self._limit = None if gpus else slots
         self._is_ours = not self._ray.is_initialized()
         if self._is_ours:
             self._ray.init(**settings)
+        in_cluster = self._ray.cluster_resources().get("GPU", 0)
+        self._has_gpus = in_cluster > 0 if gpus is None else bool(gpus)
         self._count = 0
 
     def has_room(self, run: Run) -> bool:

@@ -125,7 +125,7 @@ FAULTS: list[tuple[str, str, str, str, dict[str, Any]]] = [
     ("disk", "warning", "reads 9 MB/s", "DEFT_DATA_DIR",
      {"disk": replace(HEALTHY.disk, read_bytes_s=9e6)}),  # type: ignore[type-var]
     ("wandb", "warning", "nobody is logged in", "wandb login", {"is_logged_in_to_wandb": False}),
-    ("port", "warning", "8000 is in use", "8000/tcp", {"port_is_free": False}),
+    ("port", "warning", "8000 is in use", "--port 0", {"port_is_free": False}),
 ]  # fmt: skip
 
 
