@@ -46,10 +46,12 @@ class Tape:
 
     def byte(self) -> int:
         """The next byte."""
-        if self._next >= len(self._window):
+        try:
+            value = self._window[self._next]
+        except IndexError:
             return self.take(1)[0]
         self._next += 1
-        return self._window[self._next - 1]
+        return value
 
     def skip(self, count: int) -> None:
         """Pass over bytes that are there, unread."""

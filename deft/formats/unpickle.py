@@ -147,7 +147,7 @@ class _Machine:
         raise self._tape.damaged(f"more than {_MAX_STEPS} steps")
 
     def _acts(self) -> dict[bytes, Callable[[], None]]:
-        push, pop, whole = self._push, self._pop, self._whole
+        push, pop, whole, byte = self._push, self._pop, self._whole, self._tape.byte
         acts: dict[bytes, Callable[[], None]] = {
             b"\x80": lambda: self._tape.skip(1),  # PROTO
             b"\x95": lambda: self._tape.skip(8),  # FRAME
@@ -181,11 +181,11 @@ class _Machine:
             b"u": lambda: self._set_items(self._since_mark()),
             b"\x90": self._add_items,
             b"p": lambda: self._remember(int(self._text_line())),
-            b"q": lambda: self._remember(whole(1)),
+            b"q": lambda: self._remember(byte()),
             b"r": lambda: self._remember(whole(4)),
             b"\x94": lambda: self._remember(len(self._memo)),
             b"g": lambda: self._recall(int(self._text_line())),
-            b"h": lambda: self._recall(whole(1)),
+            b"h": lambda: self._recall(byte()),
             b"j": lambda: self._recall(whole(4)),
             b"c": lambda: push(Name(self._text_line(), self._text_line())),
             b"\x93": self._stack_name,
@@ -199,7 +199,9 @@ class _Machine:
     def _sized_acts(self) -> dict[bytes, Callable[[], None]]:
         """Numbers, text and bytes: opcodes that are followed by a size or by so many bytes."""
         push, whole, acts = self._push, self._whole, dict[bytes, Callable[[], None]]()
-        numbers = {b"J": (4, True), b"K": (1, False), b"M": (2, False)}
+        byte = self._tape.byte
+        acts[b"K"] = lambda: push(byte())
+        numbers = {b"J": (4, True), b"M": (2, False)}
         for opcode, (size, signed) in numbers.items():
             acts[opcode] = lambda size=size, signed=signed: push(whole(size, signed))
         for opcode, size in ((b"\x8a", 1), (b"\x8b", 4)):
@@ -325,8 +327,10 @@ class _Machine:
         self._memo[number] = value
 
     def _recall(self, number: int) -> None:
-        self._push(self._memo[number])
-        self._top()
+        value = self._memo[number]
+        self._stack.append(value)
+        if isinstance(value, Pending):
+            self._top()
 
     def _stack_name(self) -> None:
         name, module = self._pop(), self._pop()
