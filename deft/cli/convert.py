@@ -143,6 +143,8 @@ def run(args: argparse.Namespace) -> int:
         print("--depth is not needed: how deep recordings lie is found.", file=sys.stderr)
     conversion, source = _asked(args)
     convert_report.announce(conversion, source)
+    if args.strict:
+        _refuse_left_out(source)
     if args.dry_run:
         convert_sink.check_fits(conversion, source)
         plan = convert_report.plan_of(conversion, source)
@@ -168,6 +170,17 @@ def run(args: argparse.Namespace) -> int:
     summary = convert_report.summary_of(conversion, outcome, time.monotonic() - began)
     print(json.dumps(summary, indent=2) if args.json else convert_report.for_people(summary))
     return 0
+
+
+def _refuse_left_out(source: "Source") -> None:
+    """Raise `ConfigError` when the reader has left out an episode."""
+    wrong = [each for each in source.problems if each.severity == "error"]
+    if wrong:
+        raise ConfigError(
+            f"--strict: {source.name} has {len(wrong)} episodes or parts that cannot be used.\n"
+            f"Found: {wrong[0].episode or 'the recording'}: {wrong[0].what}\n"
+            "Fix: copy them again, or leave --strict out; `deft inspect` lists them all."
+        )
 
 
 @contextlib.contextmanager

@@ -50,7 +50,8 @@ def feature_zarr_writer(
         found = ", ".join(f"{each.name} ({each.role})" for each in held) or "nothing"
         raise FormatError(
             f"{workspace.path}: feature zarr holds one feature map and nothing else.\n"
-            f"Found: {found}.\nFix: select one, as in `spec.select([name])`."
+            f"Found: {found}.\nFix: select one, as in `spec.select([name])`; `deft convert` leaves "
+            "out the others with `--map NAME=`."
         )
     (feature,) = held
     about = _about(feature, spec.fps) | options.attributes

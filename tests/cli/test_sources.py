@@ -196,3 +196,19 @@ def test_cameras_go_by_their_old_names(tmp_path: Path) -> None:
     robot = write_lerobot(tmp_path / "robot", (4, 6, 5), "image")
     asked = request(robot, renames={"top": "front"}, cameras=("top",))
     assert [f.name for f in asked.seen(asked.open()).spec.role("image")] == ["front"]
+
+
+def test_strict_stops_at_what_the_reader_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(3):
+        place = tmp_path / f"raw/task/00/2022-03-04_10-11-1{number}/raw/traj_group0/traj0"
+        write_trajectory(place, number, 5)
+    picture = tmp_path / "raw/task/00/2022-03-04_10-11-11/raw/traj_group0/traj0/images0/im_3.jpg"
+    picture.write_bytes(picture.read_bytes()[:200])
+    words = ["convert", str(tmp_path / "raw"), str(tmp_path / "made")]
+    assert main([*words, "--strict"]) > 0
+    assert "2022-03-04_10-11-11" in capsys.readouterr().err.partition("--strict:")[2]
+    assert not (tmp_path / "made").exists()
+    assert main(words) == 0
+    assert len(store.open(tmp_path / "made").episodes) == 2
