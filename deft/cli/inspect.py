@@ -56,7 +56,13 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(report))
     else:
         inspect_text.show_report(report)
-    return 1 if report.get("failed") else 0
+    return 1 if report.get("failed") or (args.check and _has_left_out(report)) else 0
+
+
+def _has_left_out(report: dict[str, Any]) -> bool:
+    """Whether a reader left out what it cannot use; that a store lacks it was settled before."""
+    problems = report["problems"] if report["kind"] == "recording" else ()
+    return any(each["severity"] == "error" for each in problems)
 
 
 def _run_actions(args: argparse.Namespace, began: float) -> int:

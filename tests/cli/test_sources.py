@@ -212,3 +212,6 @@ def test_strict_stops_at_what_the_reader_left_out(
     assert not (tmp_path / "made").exists()
     assert main(words) == 0
     assert len(store.open(tmp_path / "made").episodes) == 2
+    assert main(["inspect", str(tmp_path / "raw")]) == 0
+    assert main(["inspect", str(tmp_path / "raw"), "--check"]) == 1
+    assert main(["inspect", str(tmp_path / "made"), "--check"]) == 0
