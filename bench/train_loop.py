@@ -160,16 +160,16 @@ def loop(args: argparse.Namespace, folder: Path) -> None:
     """Ten million weights on numbers."""
     data = written(folder / "numbers", Numbers())
     policy = policies.BCConfig(pred_horizon=16, action_horizon=8, width=2200, depth=3)
-    job = job_of(policy, data.path, 256, threads=1)
+    job = job_of(policy, data.path, 64, threads=1)
     made = policies.build(policy, policies.contract(policy, data.spec), data.stats)
     count = sum(weight.numel() for weight in made.parameters())
     batch = nn.Batch(
-        obs={"state": torch.randn(256, 1, 14)},
-        action=torch.randn(256, 16, 14),
-        action_valid=torch.ones(256, 16, dtype=torch.bool),
+        obs={"state": torch.randn(64, 1, 14)},
+        action=torch.randn(64, 16, 14),
+        action_valid=torch.ones(64, 16, dtype=torch.bool),
     )
-    head(f"bc, {count / 1e6:.1f} M weights, numbers, batch 256")
-    other = bare(made, batch, nn.Draws(0, torch.arange(256)), average=True)
+    head(f"bc, {count / 1e6:.1f} M weights, numbers, batch 64")
+    other = bare(made, batch, nn.Draws(0, torch.arange(64)), average=True)
     compared("bare loop", args.rounds, args.steps, lambda n: whole(job, data, n), other)
 
 

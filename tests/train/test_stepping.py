@@ -1,5 +1,7 @@
 """Steps in pieces, in other precisions, and with parts that stay as they are."""
 
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -187,3 +189,45 @@ def test_what_is_odd_in_a_batch_is_named(tmp_path: Path) -> None:
     assert broken.check_finite(held, 6, tmp_path, Ranks(), lambda step: (batch, draws)) == {
         "a": 2.0
     }
+
+
+@pytest.mark.compile
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("family", ["bc", "gc_iql"])
+def test_a_compiled_policy_learns_the_same(data: store.Store, tmp_path: Path, family: str) -> None:
+    """In a process without the tests' shape checks, which cannot be compiled."""
+    script = f"""if True:
+        import sys
+        from dataclasses import replace
+        from pathlib import Path
+        from deft import nn, policies, store, train
+        data = store.open(sys.argv[1])
+        extra = {{"optimisers": True, "negatives": 0.0}} if "{family}" == "gc_iql" else {{}}
+        if extra:
+            extra["head"] = replace(policies.POLICIES["gc_iql"]().head, dropout=0.0)
+        job = train.Job(
+            policy=policies.POLICIES["{family}"](**extra),
+            data=train.DataConfig(path=str(data.path), observations=("state",), threads=1),
+            optim=nn.OptimConfig(lr=1e-3, warmup_steps=1),
+            train=train.TrainConfig(steps=3, batch_size=8, log_freq=1),
+            val=train.ValConfig(offline_freq=1, batch_size=8, max_batches=1),
+            device="cpu",
+        )
+        for name in ("plain", "compiled"):
+            plan = replace(job.train, compile=name == "compiled")
+            train.train(replace(job, train=plan), data, Path(sys.argv[2]) / name)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(data.path), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    name = "train/loss" if family == "bc" else "train/critic"
+    plain, compiled = (
+        [row[name] for row in train.read_metrics(tmp_path / each / "metrics.jsonl") if name in row]
+        for each in ("plain", "compiled")
+    )
+    assert len(plain) == 3
+    assert compiled == pytest.approx(plain, rel=1e-3)
