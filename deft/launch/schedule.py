@@ -91,10 +91,20 @@ class Sweep:
             run = self._runs[name]
             if not self._engine.has_room(run):
                 break
+            if self._waits_for_data(run):
+                continue
             self._waiting.remove(name)
             order = self._order(run)
             self._handles[name] = self._engine.start(order, run)
             self._on_change(name, "running")
+
+    def _waits_for_data(self, run: Run) -> bool:
+        """Whether a run that was started may still be converting the recording of this one, too:
+        it writes its config.yaml when the store is there. Two cannot write one store."""
+        alike = [each for each in self._runs.values() if _data(each) == _data(run)]
+        if any(Path(each.folder, "config.yaml").exists() for each in alike):
+            return False
+        return any(each.name in self._handles for each in alike)
 
     def _order(self, run: Run) -> Order:
         env = libraries(self._config.cuda_libs) | self._engine.environment(run) | run.env
@@ -135,6 +145,11 @@ class Sweep:
         end = time.monotonic() + _STOP_S
         while time.monotonic() < end and any(h.is_alive() for h in self._handles.values()):
             time.sleep(_POLL_S)
+
+
+def _data(run: Run) -> tuple[str, ...]:
+    """The words that decide which store a run reads."""
+    return tuple(sorted(word for word in run.words if word.startswith(("data.", "task="))))
 
 
 def train_command(run: Run, has_gpus: bool) -> list[str]:

@@ -22,6 +22,7 @@ import json, os, signal, sys, time
 from pathlib import Path
 folder, words = Path(sys.argv[1]), dict(w.split("=", 1) for w in sys.argv[2:])
 signal.signal(signal.SIGTERM, lambda *a: sys.exit(143))
+time.sleep(float(words.get("late", 0)))
 folder.mkdir(parents=True, exist_ok=True)
 (folder / "config.yaml").write_text("train:\\n  steps: 4\\n  epochs: null\\nval:\\n  steps: 9\\n")
 done = len(list((folder / "checkpoints").glob("step_*")))
@@ -107,6 +108,19 @@ def test_slots_are_never_exceeded(tmp_path: Path) -> None:
     sweep.work()
     assert max(seen) <= 2
     assert set(bench.states().values()) == {"done"}
+
+
+def test_a_recording_is_converted_by_one_run_while_the_others_of_it_wait(tmp_path: Path) -> None:
+    runs = [{"seed": seed, "name": f"{path}{seed}", "data.path": path, "late": 0.6}
+            for path in ("a", "b") for seed in (1, 2)]  # fmt: skip
+    bench = Bench(tmp_path, runs=runs)
+    bench.sweep(4).work()
+    assert set(bench.states().values()) == {"done"}
+    began = {name: bench.book.order(name).began for name in bench.states()}  # type: ignore[union-attr]
+    for path in ("a", "b"):
+        settled = (Path(bench.runs[0].folder).parent / f"{path}1" / "config.yaml").stat().st_mtime
+        assert began[f"{path}2"] > settled
+    assert began["b1"] < began["a2"]
 
 
 def test_a_run_out_of_time_goes_on_as_long_as_it_gets_further(tmp_path: Path) -> None:
