@@ -169,8 +169,8 @@ tmp, data = Path(sys.argv[1]), Path(sys.argv[2])
 words = json.loads(sys.argv[3])
 with contextlib.redirect_stdout(io.StringIO()):
     assert main(["train", f"data.path={data}", f"runs_dir={tmp}", *words,
-                 f"data.language_encoder={tmp / 'tiny'}", "train.steps=150",
-                 "train.save_freq=150"]) == 0
+                 f"data.language_encoder={tmp / 'tiny'}", "train.steps=600",
+                 "train.save_freq=600"]) == 0
     run = str(tmp / "custom" / "lc_bc" / "a")
     evaluated = main(["eval", run, f"data.path={data}", f"out={tmp / 'e'}",
                       f"language_encoder={tmp / 'tiny'}", "--json"])

@@ -25,7 +25,7 @@ elif kind == "t5":
 else:
     model = BertModel(BertConfig(**size))
 for weight in model.parameters():
-    torch.nn.init.normal_(weight, std=0.3)
+    torch.nn.init.normal_(weight, std=1.0)
 model.save_pretrained(out)
 PreTrainedTokenizerFast(
     tokenizer_object=table, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(out)
