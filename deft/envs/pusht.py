@@ -48,7 +48,6 @@ class PushT:
 
     def __init__(self) -> None:
         self._env = new_world()
-        position = {"dtype": "float32", "unit": "px"}
         self._traits = Traits(
             name="pusht",
             task=TASK,
@@ -57,7 +56,14 @@ class PushT:
             numbers=(
                 Feature(name="state", role="state", shape=(5,), dtype="float32", names=STATE_NAMES),
             ),
-            action=Feature(name="action", role="action", shape=(2,), names=("x", "y"), **position),
+            action=Feature(
+                name="action",
+                role="action",
+                shape=(2,),
+                dtype="float32",
+                unit="px",
+                names=("x", "y"),
+            ),
             action_low=np.zeros(2, np.float32),
             action_high=np.full(2, WINDOW, np.float32),
         )

@@ -4,12 +4,13 @@ Nothing here calls what a pickle names. A name is looked up in one table; behind
 a function of this file that builds the value from checked parts.
 """
 
+import io
 import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -46,9 +47,10 @@ class Place:
         try:
             with open_regular(self.path, 0) as file:
                 file.seek(self.offset)
+                raw = cast(io.RawIOBase, file)  # without a buffer it is one
                 flat = np.empty(self.nbytes, np.uint8)
                 view, held = flat.data, 0
-                while held < len(view) and (count := file.readinto(view[held:])):
+                while held < len(view) and (count := raw.readinto(view[held:])):
                     held += count
         except OSError as error:
             raise FormatError(

@@ -92,9 +92,7 @@ class Spec:
                 "read both arms as one with `fuse_arms=true`, or one arm with "
                 "`use_left_arm=false` or `use_right_arm=false`."
             )
-        raise SpecError(
-            f"One action feature is needed, found {len(actions)}: {found}.\nFix: {fix}"
-        )
+        raise SpecError(f"One action feature is needed, found {len(actions)}: {found}.\nFix: {fix}")
 
     def select(self, names: Iterable[str]) -> "Spec":
         """The same spec with only these features, in this order."""
