@@ -42,8 +42,8 @@ def main() -> None:
         f"held out; load {os.getloadavg()[0]:.1f} at the start\n"
     )
     print(
-        "| policy | steps | training clips | mean action | share | held-out clips | mean action | share "
-        "| minutes |"
+        "| policy | steps | training clips | mean action | share | held-out clips | mean action "
+        "| share | minutes |"
     )
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |", flush=True)
     for policy in options.policies:
