@@ -165,7 +165,7 @@ class Drawn:
         return self._frames
 
     def __getitem__(self, index: int, /) -> np.ndarray:
-        raise NotImplementedError("read in order")
+        raise TypeError("These pictures are drawn one after the other; iterate over them.")
 
     def __iter__(self) -> Iterator[np.ndarray]:
         rows = np.linspace(0, 1, HEIGHT, dtype=np.float32)[:, None]

@@ -30,6 +30,7 @@ def pictures(folder: str, size: int) -> list[np.ndarray]:
 
 
 def trajectory(folder: str, size: int, is_late: bool) -> dict[str, object]:
+    # Plain unpickling is part of what is measured; this only ever opens what bridge_tree.py made.
     with open(os.path.join(folder, "obs_dict.pkl"), "rb") as file:
         observed = pickle.load(file)
     with open(os.path.join(folder, "policy_out.pkl"), "rb") as file:
