@@ -71,7 +71,7 @@ def compose(tree: Mapping[str, Any], overrides: Sequence[str], command: str) -> 
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(
-            f"deft {command}: the settings cannot be combined.\nFound: {error}.\n"
+            f"The settings cannot be combined.\nFound: {error}.\n"
             "Fix: correct the `key=value` words."
         ) from error
     assert isinstance(plain, dict)
@@ -79,7 +79,7 @@ def compose(tree: Mapping[str, Any], overrides: Sequence[str], command: str) -> 
     unset = [key for key, value in flatten(settings).items() if value == MISSING]
     if unset:
         raise ConfigError(
-            f"deft {command}: {', '.join(unset)} must be given.\n"
+            f"{', '.join(unset)} must be given.\n"
             f"Fix: add {' '.join(f'{key}=…' for key in unset)} to the command."
         )
     return settings
@@ -160,7 +160,7 @@ def _parse(word: str, command: str) -> Any:
     except HydraException as error:
         shown = re.sub(r"\s+", " ", str(error))[:200]
         raise ConfigError(
-            f"deft {command}: '{word}' is not a setting.\nFound: {shown}.\n"
+            f"'{word}' is not a setting.\nFound: {shown}.\n"
             "Fix: write it as `key=value`; quote values that hold spaces, commas or brackets, "
             "as in \"key='a, b'\"."
         ) from error
@@ -171,7 +171,7 @@ def _opened(word: str, tree: Mapping[str, Any], command: str) -> str:
     override = _parse(word, command)
     if override.is_sweep_override():
         raise ConfigError(
-            f"deft {command}: '{word}' gives several values.\n"
+            f"'{word}' gives several values.\n"
             "Fix: give one, use a list as in [a,b], or add -m to `deft train` to run them all."
         )
     key = override.key_or_group
@@ -210,6 +210,6 @@ def _unknown(
         prefix = ".".join(path) + "." if path else ""
         hint = nearest(key, [f"{prefix}{each}" for each in known])
     return ConfigError(
-        f"deft {command}: there is no setting '{key}'. {hint}\n"
+        f"There is no setting '{key}'. {hint}\n"
         f"Fix: correct the name; `deft {command} --help` lists what can be set."
     )
