@@ -13,6 +13,7 @@ import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 ENV = "metaworld/reach-v3"
@@ -23,6 +24,7 @@ MIXED = (
     ("contrastive_rl", ("policy.critic=td",)),
     ("contrastive_rl", ("policy.critic=monte_carlo", "data.goals.strategy=geometric")),
 )
+POLICIES = tuple(dict.fromkeys((*IMAGE, *(policy for policy, _ in MIXED))))
 
 
 def deft(*words: str) -> dict:
@@ -71,11 +73,11 @@ def measure(run: Path, episodes: int, *more: str) -> str:
     return f"{found['successes']} of {found['episodes']} ({low:.2f} to {high:.2f})"
 
 
-def image(folder: Path, steps: int, episodes: int) -> None:
+def image(folder: Path, steps: int, episodes: int, policies: Sequence[str]) -> None:
     """Pictures and the hand; goals are the last picture and the last place of the hand."""
     data = collect(folder, 100, 0.1, "observations=[image,proprio]")
     print("| policy | own goals | shuffled goals | untrained |\n| --- | --- | --- | --- |")
-    for policy in IMAGE:
+    for policy in (each for each in IMAGE if each in policies):
         more = ("data.observations=[image,proprio]", "policy.goals=[image]", "train.batch_size=64")
         run = train(folder, policy, str(data), "trained", 0, *more, f"train.steps={steps}")
         raw = train(
@@ -85,12 +87,14 @@ def image(folder: Path, steps: int, episodes: int) -> None:
         print(f"| {policy} | {own} | {shuffled} | {measure(raw, episodes)} |", flush=True)
 
 
-def mixed(folder: Path, steps: int, episodes: int, seeds: int) -> None:
+def mixed(folder: Path, steps: int, episodes: int, seeds: int, policies: Sequence[str]) -> None:
     """The hand alone; half of the samples expert, half from actions that are mostly noise."""
     good = collect(folder, 50, 0.1, "observations=[proprio]", "executed=true")
     bad = collect(folder, 50, 2.0, "observations=[proprio]", "executed=true", "only_success=false")
     print("| policy | seed | own goals | shuffled goals |\n| --- | --- | --- | --- |")
     for policy, settings in MIXED:
+        if policy not in policies:
+            continue
         name = " ".join((policy, *(each.split("=")[1] for each in settings)))
         for seed in range(seeds):
             run = train(
@@ -117,12 +121,13 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=50)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--folder", type=Path, default=Path("bench/results/goals"))
+    parser.add_argument("--policies", nargs="+", choices=POLICIES, default=POLICIES)
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     if args.what == "image":
-        image(args.folder, args.steps, args.episodes)
+        image(args.folder, args.steps, args.episodes, args.policies)
     else:
-        mixed(args.folder, args.steps, args.episodes, args.seeds)
+        mixed(args.folder, args.steps, args.episodes, args.seeds, args.policies)
 
 
 if __name__ == "__main__":
