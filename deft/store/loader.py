@@ -119,6 +119,7 @@ class Loader:
         self._threads = threads
         # Only tells them: a finaliser may run in any thread, even in one of these.
         self._finaliser = weakref.finalize(self, self._ring.halt)
+        self._finaliser.atexit = False  # the ring sees to the end of the process itself
 
     def __enter__(self) -> "Loader":
         return self

@@ -1,10 +1,13 @@
 """Threads that fill a ring of reused slots in order, with back-pressure."""
 
+import atexit
+import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from weakref import WeakSet
 
 
 @dataclass
@@ -41,6 +44,26 @@ class Seconds:
         """Sum up everything but the start."""
         for name in STAGES:
             setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+_running: "WeakSet[Ring]" = WeakSet()
+"""Rings whose threads may still work."""
+
+_LAST_PIECE_S = 10.0
+"""How long the end of the process waits for a thread; one that fetches from afar may take long."""
+
+
+def _end_all() -> None:
+    """Let all threads end before the interpreter does.
+
+    One that came back from OpenCV after that would find no interpreter, be ended in the middle of
+    a C++ destructor, and take the process down with `terminate called`.
+    """
+    rings = [ring for ring in list(_running) if ring.owner == os.getpid()]
+    for ring in rings:
+        ring.halt()
+    for ring in rings:
+        ring.join(_LAST_PIECE_S)
 
 
 class Ring:
@@ -87,6 +110,12 @@ class Ring:
             threading.Thread(target=self._work, name=f"deft-loader-{n}", daemon=True)
             for n in range(threads)
         ]
+        self.owner = os.getpid()
+        """The process that has its threads; a forked child has a copy without any."""
+        # Registered again each time, it is there once, and not before there is a ring.
+        atexit.unregister(_end_all)
+        atexit.register(_end_all)
+        _running.add(self)
         for thread in self._threads:
             thread.start()
 
@@ -135,8 +164,12 @@ class Ring:
     def stop(self) -> None:
         """Halt, and wait for the threads."""
         self.halt()
+        self.join()
+
+    def join(self, timeout_s: float | None = None) -> None:
+        """Wait for the threads, for each so long at most."""
         for thread in self._threads:
-            thread.join()
+            thread.join(timeout_s)
 
     def _work(self) -> None:
         while (job := self._next_job()) is not None:

@@ -423,3 +423,46 @@ def test_ctrl_c_and_a_forgotten_loader_end_the_process(opened: store.Store, how:
         assert said.rstrip().endswith("KeyboardInterrupt")
     else:
         assert (process.returncode, said) == (0, "")
+
+
+BUSY = """
+import sys, threading
+import cv2
+import numpy as np
+from deft import spec, store
+
+opened = store.open(sys.argv[1])
+windows = store.Windows(opened, spec.Horizons(), split="train")
+large = np.zeros((300, 300, 3), np.uint8)
+busy = threading.Event()
+
+def vary(batch):
+    def change(rows):
+        busy.set()
+        for _ in range(200):
+            cv2.resize(large, (200, 200))
+    return change
+
+loader = store.Loader(
+    opened,
+    windows,
+    store.Sampler(len(windows), 16, 0),
+    observations=["image"],
+    vary=vary,
+    threads=4,
+)
+busy.wait()
+if sys.argv[2] == "lose":
+    del loader
+"""
+
+
+@pytest.mark.parametrize("how", ["leave", "lose"])
+def test_a_process_may_end_while_threads_are_inside_opencv(opened: store.Store, how: str) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", BUSY, str(opened.path), how],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
