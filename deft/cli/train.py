@@ -21,8 +21,8 @@ settings:  data.{path,weights,sampling,include,exclude,episodes,observations,ima
                  val_fraction,fps,goals,language_encoder,skip_unlabeled,threads,prefetch,cache,
                  cache_gb,remote_cache_gb}
            train.{steps,epochs,max_minutes,batch_size=N|auto,memory_gb,grad_accum_steps,
-                  precision=fp32|bf16|fp16,compile,channels_last,log_freq,save_freq,keep_freq,
-                  grad_clip_norm,ema_max_decay}
+                  precision=fp32|bf16|fp16,compile,channels_last,sharded,log_freq,save_freq,
+                  keep_freq,grad_clip_norm,ema_max_decay}
            val.{offline_freq,batch_size,max_batches,split,split_seed,
                 online_freq,env,num_episodes,best,best_is=lowest|highest}
            optim.{lr,warmup_steps,schedule,...}
@@ -154,6 +154,7 @@ def _one(words: Sequence[str], config: str | None, *, only_print: bool) -> int:
         print(OmegaConf.to_yaml(tree), end="")
         return 0
     job = _job(tree)
+    train.keep_freed_memory()
     ranks = train.Ranks.here()
     resume = bool(tree["resume"])
     with ranks.joined(nn.pick_device(ranks.device(job.device))):

@@ -142,6 +142,8 @@ class Critic(nn.Module):
 class ContrastiveRL(Policy):
     """Contrastive reinforcement learning; see the module. Built by `build`."""
 
+    gathered: ClassVar[tuple[str, ...]] = ("critic",)
+
     def __init__(
         self, config: ContrastiveRLConfig, spec: Spec, stats: Mapping[str, Stats] | None
     ) -> None:

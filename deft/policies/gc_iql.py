@@ -118,6 +118,8 @@ class Value(nn.Module):
 class GCIQL(Policy):
     """Goal-conditioned implicit Q-learning; see the module. Built by `build`."""
 
+    gathered: ClassVar[tuple[str, ...]] = ("encoder", "value")
+
     def __init__(self, config: GCIQLConfig, spec: Spec, stats: Mapping[str, Stats] | None) -> None:
         super().__init__()
         self.config = config

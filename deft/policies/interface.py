@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int64
@@ -61,6 +61,9 @@ class Policy(nn.Module, ABC):
 
     spec: Spec
     config: Any
+    gathered: ClassVar[tuple[str, ...]] = ()
+    """Modules whose weights are read in `losses` or `after_step` other than by calling them; a
+    training in shards gathers them for the whole of either."""
 
     @abstractmethod
     def losses(

@@ -97,6 +97,9 @@ class TrainConfig:
     """Whether the losses go through torch.compile; costs a minute, then saves time on GPUs."""
     channels_last: bool = False
     """Whether kernels of convolutions lie in memory with channels last."""
+    sharded: bool = False
+    """Whether each of several processes holds only its part of weights, gradients, moments and
+    average; for policies that do not fit into one GPU. One process alone holds everything."""
     log_freq: int = 100
     """Steps between lines in metrics.jsonl."""
     save_freq: int = 5_000

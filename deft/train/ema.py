@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from deft.train.sharding import part
+
 
 class Average:
     """Exponential average of a module's floating weights; everything else is copied.
@@ -18,8 +20,11 @@ class Average:
         self.module = module
         self.max_decay = max_decay
         self.power = power
-        self.live = dict(module.state_dict())  # shares memory with the module
-        self.tensors = {name: tensor.clone() for name, tensor in self.live.items()}
+        live = module.state_dict()  # shares memory with the module
+        self.tensors = {name: tensor.clone() for name, tensor in live.items()}
+        # Of a policy in shards, this rank's: an average needs nothing of the others'.
+        self._live = {name: part(tensor) for name, tensor in live.items()}
+        self._mine = {name: part(tensor) for name, tensor in self.tensors.items()}
 
     def decay(self, updates: int) -> float:
         """Share of the old average that update number `updates` (from 1) keeps."""
@@ -28,18 +33,18 @@ class Average:
     @torch.no_grad()
     def update(self, updates: int) -> None:
         """Take in the module's weights after optimiser step number `updates` (from 1)."""
-        floats = [name for name, tensor in self.live.items() if tensor.is_floating_point()]
-        mine = [self.tensors[name] for name in floats]
-        new = [self.live[name] for name in floats]
+        floats = [name for name, tensor in self._live.items() if tensor.is_floating_point()]
+        mine = [self._mine[name] for name in floats]
+        new = [self._live[name] for name in floats]
         torch._foreach_lerp_(mine, new, 1.0 - self.decay(updates))  # pyright: ignore[reportPrivateImportUsage]
-        for name in self.live.keys() - set(floats):
-            self.tensors[name].copy_(self.live[name])
+        for name in self._live.keys() - set(floats):
+            self._mine[name].copy_(self._live[name])
 
     @torch.no_grad()
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Continue from a saved average."""
-        for name, tensor in self.tensors.items():
-            tensor.copy_(tensors[name])
+        """Continue from a saved average, split as the module is."""
+        for name, tensor in self._mine.items():
+            tensor.copy_(part(tensors[name]))
 
     @contextmanager
     def applied(self) -> Generator[None]:
@@ -55,7 +60,7 @@ class Average:
 
     @torch.no_grad()
     def _swap(self) -> None:
-        for name, tensor in self.live.items():
-            held = self.tensors[name].clone()
-            self.tensors[name].copy_(tensor)
+        for name, tensor in self._live.items():
+            held = self._mine[name].clone()
+            self._mine[name].copy_(tensor)
             tensor.copy_(held)

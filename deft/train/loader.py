@@ -10,6 +10,7 @@ import torch
 
 from deft import nn, policies, store
 from deft.spec import GOAL, Observation, Spec
+from deft.train import sharding
 from deft.train.config import DataConfig, Job
 from deft.train.distributed import Ranks
 from deft.train.language import spoken
@@ -118,13 +119,19 @@ def held_out(job: Job, data: store.Store, spec: Spec) -> store.Windows | None:
     return _windows(job, data, spec, "val")
 
 
-class _Turns:
-    """Every rank takes whole batches of a sampler in turn, so none must divide evenly."""
+class Turns:
+    """Every rank takes whole batches of a sampler in turn, so none must divide evenly.
 
-    def __init__(self, sampler: store.Sampler, count: int, ranks: Ranks) -> None:
+    With `together` all take as many, since none computes without the others; beyond its own a rank
+    then takes one that another has had.
+    """
+
+    def __init__(self, sampler: store.Sampler, count: int, ranks: Ranks, together: bool) -> None:
         self._sampler = sampler
+        self._count = count
         self._ranks = ranks
-        self.batches = len(range(ranks.rank, count, ranks.count))
+        self.mine = len(range(ranks.rank, count, ranks.count))
+        self.batches = -(-count // ranks.count) if together else self.mine
 
     @property
     def rows(self) -> int:
@@ -135,7 +142,19 @@ class _Turns:
         return self._sampler.seed
 
     def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        return self._sampler.batch(step * self._ranks.count + self._ranks.rank)
+        turn = step * self._ranks.count + self._ranks.rank
+        return self._sampler.batch(turn % self._count)
+
+
+def val_turns(job: Job, windows: store.Windows, ranks: Ranks | None = None) -> Turns:
+    """Which held-out batches this rank takes."""
+    size = job.val.batch_size
+    fits = len(windows) <= size * job.val.max_batches
+    # A part of the windows must be a fair part: a fixed permutation, not the first episodes.
+    sampler = store.Sampler(len(windows), size, seed=0, shuffle=not fits)
+    steps = -(-len(windows) // size) if fits else job.val.max_batches
+    ranks = ranks or Ranks()
+    return Turns(sampler, steps, ranks, sharding.wanted(job, ranks))
 
 
 def val_batches(
@@ -145,13 +164,11 @@ def val_batches(
     device: torch.device,
     ranks: Ranks | None = None,
 ) -> Iterator[tuple[nn.Batch, nn.Draws]]:
-    """Held-out batches with fixed draws; the same windows every time, each on one of the ranks."""
-    size = job.val.batch_size
-    fits = len(windows) <= size * job.val.max_batches
-    # A part of the windows must be a fair part: a fixed permutation, not the first episodes.
-    sampler = store.Sampler(len(windows), size, seed=0, shuffle=not fits)
-    steps = -(-len(windows) // size) if fits else job.val.max_batches
-    turns = _Turns(sampler, steps, ranks or Ranks())
+    """Held-out batches with fixed draws; the same windows every time, each on one of the ranks.
+
+    Those beyond `val_turns(...).mine` only keep the other ranks company.
+    """
+    turns = val_turns(job, windows, ranks)
     if not turns.batches:
         return
     with store.Loader(

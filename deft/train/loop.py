@@ -1,14 +1,15 @@
 """The training loop: one screen, the same for every policy, alone or on many ranks."""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
 from deft import nn, policies, spec, store
 from deft.errors import DeftError
-from deft.train import beginnings, checkpoint, memory
+from deft.train import beginnings, checkpoint, memory, sharding
 from deft.train.augmenting import Augmentation
 from deft.train.broken import check_finite
 from deft.train.config import Job
@@ -26,10 +27,11 @@ from deft.train.loader import (
     training_batches,
     training_windows,
     val_batches,
+    val_turns,
 )
 from deft.train.meter import Meter
 from deft.train.settling import settle
-from deft.train.state import State, resume_from, save, spread_dropout, start, tidy
+from deft.train.state import assemble, fresh, resume_from, save, spread_dropout, tidy
 from deft.train.stepping import Stepper, learned, pieces
 from deft.train.trackers import Tracker
 from deft.train.validate import validate
@@ -154,7 +156,7 @@ class _Training:
             len(training_windows(job, data, self.contract)),
             self.device,
             ranks,
-            lambda: start(job, self.contract, data, self.device),
+            lambda: assemble(job, fresh(job, self.contract, data, self.device), self.device),
             begun,
             said.append,
         )
@@ -166,12 +168,15 @@ class _Training:
                 said.extend(beginnings.encoder_from_file(policy, job.init_encoder).lines())
 
         weights = learned_before if begun is None else None
-        self.state = start(job, self.contract, data, self.device, weights)
-        ranks.agree(_facts(self.state, data, self.contract))
-        ranks.share(list(self.state.policy.state_dict().values()))
+        policy = fresh(job, self.contract, data, self.device, weights)
+        ranks.agree(_facts(policy, data, self.contract))
+        ranks.share(list(policy.state_dict().values()))
+        if sharding.wanted(job, ranks):
+            sharding.split(policy, job, self.device, ranks)
+        self.state = assemble(job, policy, self.device)
         spread_dropout(job, ranks, self.state.step)
         if begun is not None:
-            self.meter.load(resume_from(self.state, run, data, self.device, ranks), ranks)
+            self.meter.load(resume_from(self.state, job, run, data, self.device, ranks), ranks)
             if ranks.is_first:
                 # A kill between a checkpoint and its links leaves the links one behind.
                 tidy(job, run)
@@ -205,7 +210,8 @@ class _Training:
             with self.state.average.applied():
                 batches = val_batches(job, self.windows, self.contract, self.device, self.ranks)
                 actions = self.data.stats[self.contract.action().name]
-                found |= validate(self.state.policy, batches, actions, self.ranks)
+                mine = val_turns(job, self.windows, self.ranks).mine
+                found |= validate(self.state.policy, batches, actions, self.ranks, mine)
         freq = job.val.online_freq
         if freq and (step % freq == 0 or (is_due and job.val.best.startswith("eval/"))):
             found |= self.play()
@@ -214,11 +220,27 @@ class _Training:
     def play(self) -> dict[str, float]:
         """How the policy does in a simulator, on the first rank."""
         found: dict[str, float] = {}
-        if self.ranks.is_first and self.evaluate is not None:
-            # What a simulator draws must not change what training draws next.
-            with torch.random.fork_rng(), self.state.average.applied(), torch.no_grad():
-                found = _named("eval", self.evaluate(self.state.policy, self.state.step))
+        # What a simulator draws must not change what training draws next.
+        with torch.random.fork_rng(), torch.no_grad(), self.averaged() as policy:
+            if self.ranks.is_first and self.evaluate is not None:
+                found = _named("eval", self.evaluate(policy, self.state.step))
         return self.ranks.gather(found)[0]
+
+    @contextmanager
+    def averaged(self) -> Generator[policies.Policy]:
+        """A policy in eval mode that is whole on the first rank; every rank calls it."""
+        state = self.state
+        if not sharding.wanted(self.job, self.ranks):
+            with state.average.applied():
+                yield state.policy
+            return
+        weights = sharding.whole(state.average.tensors, keep=self.ranks.is_first)
+        policy = state.policy
+        if self.ranks.is_first:
+            policy = policies.build(self.job.policy, self.contract, self.data.stats)
+            policy.load_state_dict(weights)
+            policy = policy.to(self.device).eval()
+        yield policy
 
     def save(self, scores: Mapping[str, float]) -> None:
         held = self.meter.held(self.ranks)
@@ -254,6 +276,7 @@ class _Training:
         begun = f"goes on from step {state.step}" if state.step else "starts"
         threads = f" with {torch.get_num_threads()} threads" if device.type == "cpu" else ""
         ranks = f", {self.ranks.count} ranks" if self.ranks.count > 1 else ""
+        ranks += ", weights in shards" if sharding.wanted(self.job, self.ranks) else ""
         held = "" if self.windows is not None else "; nothing is held out, so no validation"
         return (
             f"{policies.family(state.policy.config)} with {count:,} weights {begun} on "
@@ -262,10 +285,10 @@ class _Training:
         )
 
 
-def _facts(state: State, data: store.Store, contract: spec.Spec) -> dict[str, str]:
+def _facts(policy: policies.Policy, data: store.Store, contract: spec.Spec) -> dict[str, str]:
     """What all ranks must have in common."""
     facts = {f"feature '{each.name}'": each.describe() for each in contract.features}
-    weights = state.policy.state_dict().items()
+    weights = policy.state_dict().items()
     facts |= {f"weight {name}": str(tuple(tensor.shape)) for name, tensor in weights}
     return facts | {"data": data.digest, "contract": contract.digest()}
 

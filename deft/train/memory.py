@@ -49,6 +49,7 @@ def knobs(job: Job, contract: Spec) -> str:
     lines = [
         f"  train.batch_size={plan.batch_size}",
         f"  train.grad_accum_steps={plan.grad_accum_steps}   more pieces, the same result",
+        f"  train.sharded={str(plan.sharded).lower()}   true splits weights over processes",
         f"  train.precision={plan.precision}   bf16 halves what is kept for the way back",
     ]
     if sizes:

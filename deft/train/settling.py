@@ -10,7 +10,7 @@ import torch
 
 from deft import bundle, nn, policies, spec, store
 from deft.errors import ConfigError
-from deft.train import memory
+from deft.train import memory, sharding
 from deft.train.config import Job
 from deft.train.distributed import Ranks
 from deft.train.loader import draws_of, to_device, training_batches
@@ -44,6 +44,8 @@ def settle(
 
     Raises `ConfigError` when a batch cannot be split evenly, or nothing fits into memory.
     """
+    if sharding.wanted(job, ranks):
+        sharding.check(job)
     multiple = ranks.count * job.train.grad_accum_steps
     if job.train.batch_size == "auto":
         if begun is not None:

@@ -1,6 +1,6 @@
 """Everything that changes while training: made, saved and brought back."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from torch import Tensor
 from deft import __version__, bundle, nn, policies, spec, store
 from deft.errors import TrainError
 from deft.spec import Observation
-from deft.train import checkpoint
+from deft.train import checkpoint, sharding
 from deft.train.config import Job
 from deft.train.distributed import Ranks
 from deft.train.ema import Average
@@ -31,17 +31,21 @@ class State:
     step: int = 0
 
 
-def start(
-    job: Job, contract: spec.Spec, data: store.Store, device: torch.device, weights: Any = None
-) -> State:
-    """A policy with fresh weights and nothing learned.
+def fresh(
+    job: Job,
+    contract: spec.Spec,
+    data: store.Store,
+    device: torch.device,
+    weights: Callable[[policies.Policy], None] | None = None,
+) -> policies.Policy:
+    """A policy with fresh weights.
 
     Args:
         job: every setting.
         contract: what the policy sees and does.
         data: for its statistics.
         device: where.
-        weights: called with the policy before anything is derived from it, to load weights.
+        weights: called with the policy while it is on the CPU, to load weights.
     """
     # The one place where torch's global generator is set: initial weights and dropout follow it.
     torch.manual_seed(job.seed)
@@ -51,7 +55,7 @@ def start(
     policy = policy.to(device)
     if job.train.channels_last:
         policy = policy.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    return assemble(job, policy, device)
+    return policy
 
 
 def assemble(job: Job, policy: policies.Policy, device: torch.device) -> State:
@@ -98,17 +102,17 @@ def save(
     random: dict[str, Any] = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         random["cuda"] = torch.cuda.get_rng_state()
-    everyone = ranks.gather(random)
-    if not ranks.is_first:
-        return
     resumable: dict[str, Any] = {
         "step": state.step,
         "weights": state.policy.state_dict(),
         "optimizers": {name: each.state_dict() for name, each in state.optimizers.items()},
         "scaler": state.scaler.state_dict(),
-        "random": everyone,
+        "random": ranks.gather(random),
         "meter": dict(held),
     }
+    resumable, average = sharding.whole((resumable, state.average.tensors), keep=ranks.is_first)
+    if not ranks.is_first:
+        return
     provenance = {
         "step": state.step,
         "job": spec.to_plain(job) | {"policy": spec.to_plain(job.policy)},
@@ -120,7 +124,7 @@ def save(
         bundle.write(
             folder,
             state.policy,
-            state_dict=state.average.tensors,
+            state_dict=average,
             provenance=provenance,
             golden=pairs,
             sentences=sentences(data),
@@ -137,7 +141,7 @@ def tidy(job: Job, run: Path) -> None:
 
 
 def resume_from(
-    state: State, run: Path, data: store.Store, device: torch.device, ranks: Ranks
+    state: State, job: Job, run: Path, data: store.Store, device: torch.device, ranks: Ranks
 ) -> dict[str, Tensor]:
     """Bring back the newest checkpoint; the start is left as it is when there is none.
 
@@ -148,8 +152,10 @@ def resume_from(
     done = checkpoint.steps(run)
     if not done:
         return {}
-    saved = checkpoint.load(run, done[-1], device)
-    averaged = bundle.load(checkpoint.folder_of(run, done[-1]), device=str(device), golden=False)
+    # What is split must not be whole on a GPU even once.
+    where = torch.device("cpu") if sharding.wanted(job, ranks) else device
+    saved = checkpoint.load(run, done[-1], where)
+    averaged = bundle.load(checkpoint.folder_of(run, done[-1]), device=str(where), golden=False)
     digest = averaged.info["provenance"]["data"]["digest"]
     if digest != data.digest:
         raise TrainError(
@@ -157,10 +163,11 @@ def resume_from(
             f"Found: digest {data.digest[:12]}…, wanted {digest[:12]}….\n"
             "Fix: give the store it began with in `data.path`, or start another session."
         )
-    state.policy.load_state_dict(saved["weights"])
-    state.average.load(averaged.policy.state_dict())
+    parts = state.policy.state_dict()
+    state.policy.load_state_dict(sharding.parts_of(saved["weights"], parts))
+    state.average.load(sharding.parts_of(averaged.policy.state_dict(), parts))
     for name, optimizer in state.optimizers.items():
-        optimizer.load_state_dict(saved["optimizers"][name])
+        optimizer.load_state_dict(sharding.moments_of(saved["optimizers"][name], optimizer))
     state.scaler.load_state_dict(saved["scaler"])
     # More ranks than before: the new ones keep the generator they began with.
     if ranks.rank < len(saved["random"]):

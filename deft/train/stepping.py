@@ -12,6 +12,7 @@ from torch import Tensor
 
 from deft import nn
 from deft.errors import TrainError
+from deft.train import sharding
 from deft.train.config import Job, TrainConfig
 from deft.train.distributed import Ranks
 from deft.train.state import State
@@ -89,6 +90,7 @@ class Stepper:
         self._device = device
         self._ranks = ranks
         self._losses: Losses = state.policy.losses
+        self._sharded = sharding.wanted(job, ranks)
         if job.train.compile:
             if len(state.objectives) > 1:
                 # The graph is walked once per objective, so its buffers must outlive the first.
@@ -106,8 +108,10 @@ class Stepper:
             for name, value in self._take(piece, gradients).items():
                 values[name] = values[name] + value if name in values else value
         for each in gradients.values():
-            self._ranks.add_up(each)
+            if not self._sharded:
+                self._ranks.add_up(each)
         values |= self._move(gradients)
+        gradients.clear()
         state.policy.after_step()
         state.step += 1
         state.average.update(state.step)
@@ -122,6 +126,12 @@ class Stepper:
         names = list(state.objectives)
         for name in names:
             loss = losses[name] if piece.share == 1.0 else losses[name] * piece.share
+            if self._sharded:
+                # Parts of gradients are added up over ranks and pieces on the way back.
+                loss.backward()
+                weights = weights_of(state.objectives[name])
+                gradients[name] = self._used(name, [weight.grad for weight in weights])
+                continue
             found = torch.autograd.grad(
                 state.scaler.scale(loss),
                 weights_of(state.objectives[name]),
@@ -150,6 +160,7 @@ class Stepper:
             state.scaler.unscale_(optimizer)
             if job.train.grad_clip_norm > 0:
                 norm = torch.nn.utils.clip_grad_norm_(weights, job.train.grad_clip_norm)
+                norm = sharding.whole_here(norm)
                 if job.train.precision == "fp16":
                     # The scaler leaves out steps that overflow, and tries a smaller scale.
                     norm = norm.nan_to_num(0.0, 0.0, 0.0)
@@ -158,6 +169,10 @@ class Stepper:
             for group, planned in zip(optimizer.param_groups, objective.groups, strict=True):
                 group["lr"] = planned["lr"] * factor
             state.scaler.step(optimizer)
+        for objective in state.objectives.values():
+            for weight in weights_of(objective):
+                # Else the next step's gradients would be made beside these.
+                weight.grad = None
         state.scaler.update()
         return values | {"lr": torch.tensor(job.optim.lr * factor / self._ranks.count)}
 

@@ -16,6 +16,7 @@ def validate(
     batches: Iterable[tuple[nn.Batch, nn.Draws]],
     actions: Stats,
     ranks: Ranks | None = None,
+    mine: int | None = None,
 ) -> dict[str, float]:
     """Loss and action error over held-out batches; empty when there is no batch.
 
@@ -25,6 +26,7 @@ def validate(
         actions: statistics of the training actions; their mean is the baseline, their variance
             the unit of the error.
         ranks: who measures; the result is the same on all of them.
+        mine: how many batches count, where more keep the other ranks company; None for all.
 
     Returns:
         `val/loss` and its parts; `val/action_mae` in physical units, over all dimensions;
@@ -40,14 +42,16 @@ def validate(
         sums[name] = (before + total, counted + float(count))
 
     action = policy.spec.action()
-    for batch, draws in batches:
+    for number, (batch, draws) in enumerate(batches):
         assert batch.action is not None
         assert batch.action_valid is not None
         losses, parts = policy.losses(batch, draws)
+        guess = policy.predict(batch, draws)  # B Tp A
+        if mine is not None and number >= mine:
+            continue
         size = len(batch.action)
         for name, value in {**parts, "loss": torch.stack(list(losses.values())).sum()}.items():
             add(name, value * size, size)
-        guess = policy.predict(batch, draws)  # B Tp A
         mean = torch.as_tensor(actions.mean, dtype=guess.dtype, device=guess.device)  # A
         variance = torch.as_tensor(actions.std, dtype=guess.dtype, device=guess.device) ** 2  # A
         # A dimension that never moves in training has no scale to measure an error in.
