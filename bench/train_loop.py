@@ -266,6 +266,7 @@ def main() -> None:
     parser.add_argument("--lerobot", type=Path, default=Path(".peers/lerobot"))
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    train.keep_freed_memory()  # as `deft train` does; it serves the bare loops just as well
     print(f"torch {torch.__version__}, {args.threads} threads, load {os.getloadavg()[0]:.1f}")
     with tempfile.TemporaryDirectory() as folder:
         for name, table in TABLES.items():

@@ -1,5 +1,6 @@
 """One readable loop from a store to checkpoints that open by themselves."""
 
+from deft.train.allocator import keep_freed_memory
 from deft.train.checkpoint import scores_of, steps
 from deft.train.config import DataConfig, Job, TrainConfig, ValConfig
 from deft.train.distributed import Ranks
@@ -23,6 +24,7 @@ __all__ = [
     "ValConfig",
     "chosen",
     "held_out",
+    "keep_freed_memory",
     "open_data",
     "read_metrics",
     "scores_of",
