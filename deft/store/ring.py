@@ -53,17 +53,24 @@ _LAST_PIECE_S = 10.0
 """How long the end of the process waits for a thread; one that fetches from afar may take long."""
 
 
+class _Worker(threading.Thread):
+    """Told from other threads by its class."""
+
+
 def _end_all() -> None:
     """Let all threads end before the interpreter does.
 
-    One that came back from OpenCV after that would find no interpreter, be ended in the middle of
-    a C++ destructor, and take the process down with `terminate called`.
+    One that came back from C++ after that would find no interpreter and be ended in the middle of
+    a destructor, which takes the process down with `terminate called`. That goes for one inside
+    OpenCV, and for one that is ending anyway and lets go of torch's tensors as the last.
     """
-    rings = [ring for ring in list(_running) if ring.owner == os.getpid()]
-    for ring in rings:
-        ring.halt()
-    for ring in rings:
-        ring.join(_LAST_PIECE_S)
+    for ring in list(_running):
+        if ring.owner == os.getpid():
+            ring.halt()
+    # Rings whose threads are just ending may be gone from the set.
+    for thread in threading.enumerate():
+        if isinstance(thread, _Worker):
+            thread.join(_LAST_PIECE_S)
 
 
 class Ring:
@@ -107,8 +114,7 @@ class Ring:
         self._pieces: deque[tuple[int, int]] = deque()
         self._changed = threading.Condition()
         self._threads = [
-            threading.Thread(target=self._work, name=f"deft-loader-{n}", daemon=True)
-            for n in range(threads)
+            _Worker(target=self._work, name=f"deft-loader-{n}", daemon=True) for n in range(threads)
         ]
         self.owner = os.getpid()
         """The process that has its threads; a forked child has a copy without any."""
@@ -164,12 +170,8 @@ class Ring:
     def stop(self) -> None:
         """Halt, and wait for the threads."""
         self.halt()
-        self.join()
-
-    def join(self, timeout_s: float | None = None) -> None:
-        """Wait for the threads, for each so long at most."""
         for thread in self._threads:
-            thread.join(timeout_s)
+            thread.join()
 
     def _work(self) -> None:
         while (job := self._next_job()) is not None:
