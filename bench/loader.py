@@ -18,6 +18,7 @@ CPU time and the least wall time that were seen.
 
 import argparse
 import json
+import multiprocessing
 import os
 import re
 import resource
@@ -30,9 +31,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 import simplejpeg
+from loader_pictures import RECORDING, Layout, Made, Pictures, recording, source_of
 from PIL import Image
 
 from deft import nn, recipes, spec, store
@@ -41,23 +42,6 @@ from deft.train.augment_cpu import ThreadAugment
 BATCH, TO, TP = 64, 2, 16
 PREFETCH = 3  # the loader's default
 HORIZONS = spec.Horizons(obs_horizon=TO, pred_horizon=TP)
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What the pictures of a sample are."""
-
-    name: str
-    height: int
-    width: int
-    cameras: tuple[str, ...]
-    episodes: int = 8
-    length: int = 50
-    kind: str = "textures"
-
-    @property
-    def pictures(self) -> int:
-        return TO * len(self.cameras)
 
 
 LAYOUTS = (
@@ -75,92 +59,6 @@ class Cost:
 
     def least(self, other: "Cost") -> "Cost":
         return Cost(min(self.cpu, other.cpu), min(self.wall, other.wall))
-
-
-class Made:
-    """A `spec.Source` of made-up pictures: `textures` with moving discs and fresh noise, sharp
-    enough for JPEGs of a real size, or `waves` of colour that drift smoothly behind a moving blob,
-    with noise that stays, as kind to video codecs as a tidy table top."""
-
-    def __init__(self, layout: Layout) -> None:
-        self.layout = layout
-        shape = (layout.height, layout.width, 3)
-        pictures = [
-            spec.Feature(name=name, role="image", shape=shape, dtype="uint8")
-            for name in layout.cameras
-        ]
-        numbers = [
-            spec.Feature(name=name, role=name, shape=(14,), dtype="float32")
-            for name in ("state", "action")
-        ]
-        self.spec = spec.Spec(features=(*pictures, *numbers), fps=10)
-        self.name = "made-up pictures"
-        self.problems = ()
-        self.episodes = [
-            spec.EpisodeInfo(id=f"{n}", length=layout.length, task="look")
-            for n in range(layout.episodes)
-        ]
-
-    def read(self, index: int) -> spec.Episode:
-        rng = np.random.default_rng(index)
-        length = self.layout.length
-        return spec.Episode(
-            spec=self.spec,
-            id=f"{index}",
-            arrays={
-                name: rng.normal(size=(length, 14)).astype(np.float32)
-                for name in ("state", "action")
-            },
-            frames={
-                name: spec.ArrayFrames(self.pictures(index, camera))
-                for camera, name in enumerate(self.layout.cameras)
-            },
-            task="look",
-        )
-
-    def pictures(self, episode: int, camera: int) -> np.ndarray:
-        """All of one camera in one episode, uint8 `T H W C`."""
-        rng = np.random.default_rng((episode, camera))
-        draw = waves if self.layout.kind == "waves" else textures
-        return draw(self.layout, rng)
-
-
-def textures(layout: Layout, rng: np.random.Generator) -> np.ndarray:
-    height, width, length = layout.height, layout.width, layout.length
-    scene = np.zeros((height, width, 3), np.float32)
-    for octave in range(2, 9):  # amplitude falls with frequency, as in photographs
-        cells = rng.normal(size=(2**octave, 2**octave, 3)).astype(np.float32)
-        scene += cv2.resize(cells, (width, height), interpolation=cv2.INTER_CUBIC) / octave**1.5
-    scene = 120 + 38 * scene / scene.std()
-    found = np.empty((length, height, width, 3), np.uint8)
-    for step in range(length):
-        shown = scene.copy()
-        for disc in range(4):
-            centre = (
-                int(width * (0.5 + 0.4 * np.sin(step / 9 + disc))),
-                int(height * (0.5 + 0.4 * np.cos(step / 7 + 2 * disc))),
-            )
-            colour = tuple(float(c) for c in rng.integers(0, 255, 3))
-            cv2.circle(shown, centre, 10 + 4 * disc, colour, -1)
-        found[step] = np.clip(shown + rng.normal(0, 2, shown.shape), 0, 255)
-    return found
-
-
-def waves(layout: Layout, rng: np.random.Generator) -> np.ndarray:
-    y, x = np.mgrid[0 : layout.height, 0 : layout.width].astype(np.float32)
-    y, x = y[..., None] / layout.height, x[..., None] / layout.width  # H W 1
-    grain = rng.normal(0, 3, (layout.height, layout.width, 1))
-    across, down = rng.uniform(1, 3, (2, 3))
-    drift = rng.uniform(0.002, 0.01, 3)  # waves per step
-    phase = rng.uniform(0, 2 * np.pi, 2)
-    found = np.empty((layout.length, layout.height, layout.width, 3), np.uint8)
-    for step in range(layout.length):
-        shown = 128 + 70 * np.sin(2 * np.pi * (across * x + down * y + drift * step))
-        place = 0.5 + 0.35 * np.sin(step / 15 + phase)
-        blob = np.exp(-((y - place[0]) ** 2 + (x - place[1]) ** 2) / 0.01)
-        shown = shown * (1 - blob) + blob * np.asarray([240, 60, 40])
-        found[step] = np.clip(shown + grain, 0, 255)
-    return found
 
 
 def cpu_s() -> float:
@@ -201,15 +99,31 @@ class Running:
             threads=threads,
             vary=vary,
         )
-        self.take(2 * PREFETCH + 2 + len(windows) // BATCH)
+        for _ in range(2 * PREFETCH + 2 + len(windows) // BATCH):
+            next(self.loader)
+        self._settle()
 
-    def take(self, batches: int) -> int:
-        """Consume batches, then wait until as many have been made anew."""
+    def cost(self, batches: int) -> Cost:
+        """Of batches that come as fast as they are made.
+
+        The clock starts and stops when a batch has just been taken out of an empty ring, so what
+        is half made then is about the same both times.
+        """
+        for _ in range(PREFETCH + 1):
+            next(self.loader)
+        found = spent(lambda: self._take(batches))
+        self._settle()
+        return found
+
+    def _take(self, batches: int) -> int:
         for _ in range(batches):
             next(self.loader)
-        while self.loader.ready < PREFETCH:
-            time.sleep(0.02)  # seldom: it costs CPU time too
         return batches * BATCH
+
+    def _settle(self) -> None:
+        """Wait until the threads sleep, so that they do not disturb what is measured next."""
+        while self.loader.ready < PREFETCH:
+            time.sleep(0.01)
 
 
 def drawn_rows(opened: store.Store, batches: int) -> Iterator[np.ndarray]:
@@ -245,6 +159,28 @@ def bare(opened: store.Store, batches: int, slots: int) -> Callable[[], int]:
         return batches * BATCH
 
     return work
+
+
+def at_once(work: Callable[[], int]) -> Cost:
+    """The same work in two processes at the same time: what two cores can do that share caches.
+
+    Each goes through it once before, so that the pages it writes are its own.
+    """
+    context = multiprocessing.get_context("fork")
+    barrier, answers = context.Barrier(2), context.SimpleQueue()
+
+    def run() -> None:
+        work()
+        barrier.wait()
+        answers.put(spent(work))
+
+    processes = [context.Process(target=run) for _ in range(2)]
+    for process in processes:
+        process.start()
+    found = [answers.get() for _ in processes]
+    for process in processes:
+        process.join()
+    return Cost(sum(c.cpu for c in found) / 2, max(c.wall for c in found) / 2)
 
 
 class FileDataset:
@@ -301,6 +237,9 @@ def load_files(dataset: FileDataset, workers: int, batches: int) -> int:
     return batches * BATCH
 
 
+BARE = "bare decoder, one buffer"
+BARE_TWICE = "bare decoder, one buffer, 2 processes at once"
+
 PARQUET = "pictures in parquet"
 """LeRobot's slow rows, ten times slower than video and more: measured once, with fewer samples."""
 
@@ -313,6 +252,7 @@ class LeRobot:
         layout: of the pictures.
         folder: for the data sets.
         script: what its process runs, in `bench/peers`.
+        source: the episodes; None makes pictures up.
     """
 
     ROWS = (
@@ -329,10 +269,11 @@ class LeRobot:
         layout: Layout,
         folder: Path,
         script: str = "loader_lerobot.py",
+        source: Pictures | None = None,
     ) -> None:
         frames = folder / "frames"
         frames.mkdir(parents=True)
-        self._hand_over(layout, frames)
+        self._hand_over(layout, frames, source or Made(layout))
         # Its threads are its own affair: only ours are told how many to take.
         variables = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
         variables["SVT_LOG"] = "1"  # errors only
@@ -374,11 +315,11 @@ class LeRobot:
     def close(self) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait()
+        if self._process.wait():
+            raise SystemExit(f"LeRobot's process ended with {self._process.returncode}.")
 
-    def _hand_over(self, layout: Layout, frames: Path) -> None:
-        source = Made(layout)
-        for index in range(layout.episodes):
+    def _hand_over(self, layout: Layout, frames: Path, source: Pictures) -> None:
+        for index in range(len(source.episodes)):
             episode = source.read(index)
             for name in ("state", "action"):
                 np.save(frames / f"{index}_{name}.npy", episode.arrays[name])
@@ -388,10 +329,11 @@ class LeRobot:
             "cameras": layout.cameras,
             "height": layout.height,
             "width": layout.width,
-            "episodes": layout.episodes,
-            "length": layout.length,
-            "numbers": 14,
-            "fps": 10,
+            "episodes": len(source.episodes),
+            "length": source.episodes[0].length,
+            "numbers": source.spec.action().shape[0],
+            "state_numbers": source.spec["state"].shape[0],
+            "fps": source.spec.fps,
             "obs_horizon": TO,
             "pred_horizon": TP,
         }
@@ -422,58 +364,69 @@ class LeRobot:
         return json.loads(line)
 
 
-def works_of(layout: Layout, folder: Path, batches: int) -> dict[str, Callable[[], Cost]]:
+def works_of(
+    layout: Layout, source: Pictures, folder: Path, batches: int
+) -> dict[str, Callable[[], Cost]]:
     """Everything of ours that is measured for one layout, by name."""
     folder.mkdir()
-    found: dict[str, Callable[[], int]] = {}
-    source = Made(layout)
+    found: dict[str, Callable[[], Cost]] = {}
     for codec in ("jpeg", "raw"):
         config = store.WriteConfig(codec=codec, val_fraction=0.0)
-        path = store.write(folder / codec, source, config, workers=2).path
-        opened = store.open(path)
+        opened = store.open(store.write(folder / codec, source, config, workers=2).path)
         many = batches if codec == "jpeg" else 16 * batches
         if codec == "jpeg":
-            size = sum(path.stat().st_size for path in (folder / codec).rglob("shard*"))
-            frames = len(opened) * len(layout.cameras)
-            kilobytes = size / frames / 1000
-            print(f"{layout.name}: {frames} {layout.kind}, {kilobytes:.1f} kB each as JPEG")
-        found[f"{codec}: bare decoder, one buffer"] = bare(opened, many, 1)
+            sizes = [
+                f"{column.size_bytes / len(opened) / 1000:.1f}" for column in opened.frames.values()
+            ]
+            print(
+                f"{layout.name}: {len(opened)} steps of {layout.kind} in {len(source.episodes)} "
+                f"episodes, {' and '.join(sizes)} kB each as JPEG"
+            )
+        alone = bare(opened, many, 1)
+        found[f"{codec}: {BARE}"] = partial(spent, alone)
         # A loader fills whole batches, which do not fit the cache as one picture does.
-        found[f"{codec}: bare decoder, {PREFETCH + 1} batches of buffers"] = bare(
-            opened, many, (PREFETCH + 1) * BATCH * layout.pictures
-        )
+        slots = (PREFETCH + 1) * BATCH * TO * len(layout.cameras)
+        ring = bare(opened, many, slots)
+        found[f"{codec}: bare decoder, {PREFETCH + 1} batches of buffers"] = partial(spent, ring)
+        found[f"{codec}: {BARE_TWICE}"] = partial(at_once, alone)
         for threads in (1, 2):
             name = f"{codec}: store.Loader, {threads} thread{'s' * (threads > 1)}"
-            found[name] = partial(Running(opened, threads).take, many)
+            found[name] = partial(Running(opened, threads).cost, many)
         if codec == "jpeg":
             # What training does by itself when they fit; decoded on the first pass only.
             found["jpeg: store.Loader, 2 threads, kept in memory"] = partial(
-                Running(opened, 2, cache="memory").take, 16 * batches
+                Running(opened, 2, cache="memory").cost, 16 * batches
             )
         found[f"{codec}: store.Loader, 2 threads, augment=bridge"] = partial(
-            Running(opened, 2, "bridge").take, batches
+            Running(opened, 2, "bridge").cost, batches
         )
     files = folder / "files"
     files.mkdir()
     dataset = FileDataset(store.open(folder / "jpeg"), files)
     for workers in (0, 2):
         found[f"jpeg: torch Dataset with PIL, {workers} workers"] = partial(
-            load_files, dataset, workers, batches
+            spent, partial(load_files, dataset, workers, batches)
         )
-    return {name: partial(spent, work) for name, work in found.items()}
+    return found
 
 
 def table(layout: Layout, costs: dict[str, Cost]) -> str:
     """Markdown, with each row against the bare decoder of its codec."""
     lines = [
         f"| {layout.name}, To {TO}, Tp {TP}, batch {BATCH} | CPU-s per 1000 samples | "
-        "of the bare decoder | samples/s (wall) |",
-        "| --- | --- | --- | --- |",
+        "of the bare decoder | of 2 at once | samples/s (wall) | of 2 at once |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
     for name, cost in costs.items():
-        reference = costs.get(name.split(":")[0] + ": bare decoder, one buffer")
-        share = f"{100 * reference.cpu / cost.cpu:.0f} %" if reference else "–"
-        lines.append(f"| {name} | {1000 * cost.cpu:.3f} | {share} | {1 / cost.wall:.0f} |")
+        codec = name.split(":")[0]
+        alone, twice = costs.get(f"{codec}: {BARE}"), costs.get(f"{codec}: {BARE_TWICE}")
+        shares = [
+            _share(alone and alone.cpu, cost.cpu),
+            _share(twice and twice.cpu, cost.cpu),
+            f"{1 / cost.wall:.0f}",
+            _share(twice and twice.wall, cost.wall),
+        ]
+        lines.append(f"| {name} | {1000 * cost.cpu:.3f} | {' | '.join(shares)} |")
     theirs = [cost for name, cost in costs.items() if name.startswith("LeRobot")]
     if theirs:
         wall, cpu = min(cost.wall for cost in theirs), min(cost.cpu for cost in theirs)
@@ -489,6 +442,10 @@ def table(layout: Layout, costs: dict[str, Cost]) -> str:
     return "\n".join(lines)
 
 
+def _share(reference: float | None, cost: float) -> str:
+    return f"{100 * reference / cost:.0f} %" if reference else "–"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -496,7 +453,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=4, help="times each row is measured (4)")
     parser.add_argument("--batches", type=int, default=6, help="batches per measurement (6)")
     parser.add_argument(
-        "--pictures", choices=["textures", "waves"], default="textures", help="what they show"
+        "--pictures",
+        choices=["real", "textures", "waves"],
+        default="real",
+        help="a recording's, or made up (real)",
+    )
+    parser.add_argument(
+        "--recording",
+        type=Path,
+        help=f"where real ones come from; any that Deft reads ({RECORDING} below DEFT_TEST_DATA)",
+    )
+    parser.add_argument(
+        "--steps", type=int, default=150, help="of each recorded episode, its first so many (150)"
     )
     parser.add_argument("--only", default="", help="only rows that match this pattern")
     parser.add_argument(
@@ -508,10 +476,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for number, size in enumerate(LAYOUTS):
             layout = replace(size, kind=args.pictures)
-            works = works_of(layout, Path(folder) / f"ours{number}", args.batches)
+            source = source_of(layout, recording(args.recording), args.steps)
+            works = works_of(layout, source, Path(folder) / f"ours{number}", args.batches)
             peer = None
             if args.lerobot.exists():
-                peer = LeRobot(args.lerobot, layout, Path(folder) / f"theirs{number}")
+                theirs = Path(folder) / f"theirs{number}"
+                peer = LeRobot(args.lerobot, layout, theirs, source=source)
                 peer.check(store.open(Path(folder) / f"ours{number}" / "raw"))
                 works |= peer.works(args.batches)
             costs: dict[str, Cost] = {}

@@ -39,11 +39,15 @@ WARM = 6
 """Batches taken before the clock starts: more than the workers hold ready, so that none of those
 that are timed was made before."""
 
+VECTOR = {"dtype": "float32", "names": None}
+
 
 def write(frames, root, layout, storage):
     """One LeRobot data set of all episodes; returns the seconds it took."""
-    vector = {"dtype": "float32", "shape": (layout["numbers"],), "names": None}
-    features = {"observation.state": vector, "action": vector}
+    features = {
+        "observation.state": {**VECTOR, "shape": (layout["state_numbers"],)},
+        "action": {**VECTOR, "shape": (layout["numbers"],)},
+    }
     for camera in layout["cameras"]:
         features[f"observation.images.{camera}"] = {
             "dtype": storage,
@@ -55,7 +59,7 @@ def write(frames, root, layout, storage):
     dataset = LeRobotDataset.create(
         repo_id=f"bench/{storage}",
         root=root,
-        fps=layout["fps"],
+        fps=int(layout["fps"]),
         features=features,
         use_videos=storage == "video",
     )
