@@ -177,10 +177,14 @@ class Stepper:
         return values | {"lr": torch.tensor(job.optim.lr * factor / self._ranks.count)}
 
     def _used(self, objective: str, found: Sequence[Tensor | None]) -> list[Tensor]:
-        if all(each is not None for each in found):
-            return [each for each in found if each is not None]
-        names = {id(w): name for name, w in self._state.policy.named_parameters()}
         weights = weights_of(self._state.objectives[objective])
+        if all(each is not None for each in found):
+            return [
+                _laid_out_as(weight, each)
+                for weight, each in zip(weights, found, strict=True)
+                if each is not None
+            ]
+        names = {id(w): name for name, w in self._state.policy.named_parameters()}
         unused = [
             names.get(id(weight), "unnamed")
             for weight, each in zip(weights, found, strict=True)
@@ -198,6 +202,17 @@ class Stepper:
 def weights_of(objective: nn.Objective) -> list[Tensor]:
     """Every weight that an objective trains."""
     return [weight for group in objective.groups for weight in group["params"]]
+
+
+def _laid_out_as(weight: Tensor, gradient: Tensor) -> Tensor:
+    """The gradient with its numbers in memory as those of the weight.
+
+    A convolution of pictures with channels last has a gradient with channels last, whatever its
+    kernel has, and the fused AdamW of CPUs pairs numbers by their place in memory (torch 2.13).
+    """
+    if gradient.stride() == weight.stride():
+        return gradient
+    return torch.empty_like(weight).copy_(gradient)
 
 
 def autocast(plan: TrainConfig, device: torch.device) -> AbstractContextManager[Any]:

@@ -1,5 +1,6 @@
 """Steps in pieces, in other precisions, and with parts that stay as they are."""
 
+import copy
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -16,7 +17,9 @@ from deft import nn, policies, store, train
 from deft.errors import ConfigError, TrainError
 from deft.policies import bc
 from deft.train import broken, checkpoint, stepping
+from deft.train import loader as loading
 from deft.train.distributed import Ranks
+from deft.train.state import assemble, fresh
 from suites.demonstrations import write_store
 
 
@@ -71,6 +74,31 @@ def test_pieces_make_up_the_batch(data: store.Store, tmp_path: Path, family: str
     for name in one:
         torch.testing.assert_close(four[name], one[name], rtol=1e-4, atol=1e-5)
     assert losses(tmp_path / "four") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
+
+
+def test_each_weight_moves_by_its_own_gradient(data: store.Store) -> None:
+    """Pictures come with channels last, and so do then the gradients of kernels: an optimiser that
+    goes through memory in order would give each weight another one's."""
+    whole = planned(job(data, seen=("state", "image")), grad_clip_norm=0.0)
+    contract = policies.contract(whole.policy, data.spec, whole.data.observations)
+    policy = fresh(whole, contract, data, torch.device("cpu"))
+    twin = copy.deepcopy(policy)
+    state = assemble(whole, policy, torch.device("cpu"))
+    with loading.training_batches(whole, data, contract, 0) as loader:
+        loaded = next(iter(loader))
+        batch = loading.to_device(loaded, data, contract, torch.device("cpu"))
+        draws = loading.draws_of(loaded, 0, torch.device("cpu"))
+        step = stepping.Stepper(state, whole, torch.device("cpu"), Ranks())
+        step(stepping.pieces(batch, draws, 1))
+        twin.losses(batch, draws)[0]["loss"].backward()
+    kernels = 0
+    for (name, weight), like in zip(policy.named_parameters(), twin.parameters(), strict=True):
+        assert like.grad is not None
+        moment = state.optimizers["loss"].state[weight]["exp_avg"]
+        wanted = (1 - whole.optim.betas[0]) * like.grad
+        torch.testing.assert_close(moment, wanted, rtol=1e-4, atol=1e-9, msg=name)
+        kernels += weight.ndim == 4
+    assert kernels >= 4
 
 
 def test_pieces_are_worth_what_they_teach() -> None:
