@@ -18,6 +18,7 @@ settings:  env  episodes=50  seed=100000 (the first of the test seeds)  videos=4
            token_file=FILE (for a server)
            data.path=STORE or, for a run, any recording; what it was trained on is split as then
            data.split=val|train  data.max_windows=512
+           (`eval.episodes=100` and the like are understood too)
 A policy with goals is shown what the scripted expert achieved in the same episode.
 Results go to <run>/eval/..., or ./eval-... for a bundle or server. A stopped evaluation goes on
 where it was when the command is given again.
@@ -133,7 +134,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from deft.cli import settings
 
-    config = settings.build(EvalConfig, args.overrides, COMMAND)
+    words = [word.removeprefix("eval.") for word in args.overrides]
+    config = settings.build(EvalConfig, words, COMMAND)
     command = shlex.join(["deft", COMMAND, args.policy, *args.overrides])
     with _open(args.policy, config) as target:
         where = target.settings["device"]

@@ -51,5 +51,7 @@ OURS = {
 
 def hint(key: str) -> str | None:
     """A sentence about a key of another code base; None for one we do not know."""
+    if key.startswith("eval."):
+        return "`deft eval RUN` takes it; episodes played while training are val.num_episodes."
     leaf = key.rsplit(".", 1)[-1].removeprefix("--").replace("-", "_")
     return f"Here it is {OURS[leaf]}." if leaf in OURS else None

@@ -154,6 +154,7 @@ def test_settings_can_be_looked_at(data: Path, capsys: pytest.CaptureFixture[str
         (["steps=3"], "Did you mean 'train.steps'"),
         (["train.num_steps=3"], "Here it is train.steps."),
         (["algo=bc"], "Here it is policy."),
+        (["eval.episodes=3"], "val.num_episodes"),
         (["training.num_epochs=3"], "Here it is train.epochs."),
         (["n_obs_steps=2"], "Here it is policy.obs_horizon."),
         (["train.batch_size=x"], "train.batch_size"),

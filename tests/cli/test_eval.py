@@ -118,7 +118,7 @@ def test_a_bundle_is_measured(policy: Path, here: Path, capsys: pytest.CaptureFi
 
 
 def test_json_is_for_programs(policy: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["eval", str(policy), "--json", *SHORT, "out=there"]) == 0
+    assert main(["eval", str(policy), "--json", *SHORT, "eval.out=there"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert shown["episodes"] == 3
     assert Path(shown["report"]).exists()
