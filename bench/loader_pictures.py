@@ -142,9 +142,10 @@ def fitted(picture: np.ndarray, layout: Layout) -> list[np.ndarray]:
 
 
 def recording(told: Path | None) -> Path | None:
-    """Where real pictures are: as told, or below DEFT_TEST_DATA; None without either."""
-    if told is None and "DEFT_TEST_DATA" in os.environ:
-        told = Path(os.environ["DEFT_TEST_DATA"]) / RECORDING
+    """Where real pictures are: as told, or among the real data sets; None without either."""
+    folder = Path(os.environ.get("DEFT_TEST_DATA", "../shared/data"))
+    if told is None and (folder / RECORDING).is_dir():
+        return folder / RECORDING
     return told
 
 

@@ -1,15 +1,17 @@
 """What loading costs a training step: the same steps on loaded batches and on one in memory.
 
-    python bench/loader_step.py                 one table, about a minute
+    python bench/loader_step.py                 one table, two minutes
     python bench/loader_step.py --cores 0,1     on these cores only
 
 `bc` with a small CNN learns from 96x96 pictures on the CPU, batch 64, with torch's threads and
-the loader's on the same cores. Blocks of steps alternate between batches out of the loader and one
-batch that is in memory already, so other work on the machine meets both alike; each ratio is that
-of two blocks next to each other, and the median of all is shown with its quartiles. Ratios near
-1 mean that loading is hidden or cheap; the ratio of CPU time (all threads) is what loading adds to
-the work, and hangs less on who else computes. While the batch in memory is used the loader's ring
-is full, and its threads sleep.
+the loader's on the same cores. The first row is what training does unless told otherwise: pictures
+are decoded once and kept in memory when they fit. A round is four short blocks of steps, in memory,
+loaded, loaded, in memory, the next one the other way round, so that a drift of the machine meets
+both alike; the ratio of a round is that of its two kinds, and the median of all rounds is shown
+with its quartiles. While the batch in memory is used the loader's ring is full, and its threads
+sleep; a loaded block pays for filling the ring again. Wall clock tells what one waits for and hangs
+on who else computes; CPU time counts all threads, those of torch that spin included. What making
+a batch takes by itself, without training, is measured apart and hardly moves.
 """
 
 import argparse
@@ -17,6 +19,7 @@ import os
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,31 +121,50 @@ class Block:
     wall: float
     cpu: float
 
+    def __add__(self, other: "Block") -> "Block":
+        return Block(self.wall + other.wall, self.cpu + other.cpu)
+
 
 def measured(steps: Steps, rounds: int, count: int) -> list[tuple[Block, Block]]:
-    """Blocks next to each other: in memory, and loaded."""
+    """Of every round what its blocks took together: in memory, and loaded."""
     found: list[tuple[Block, Block]] = []
     for number in range(rounds):
-        pair: dict[str, Block] = {}
-        # Whoever is first changes, or a slow drift of the machine would favour one.
-        for kind in ("held", "loaded") if number % 2 else ("loaded", "held"):
-            steps.settle()
-            begun, busy = time.perf_counter(), time.process_time()
-            (steps.in_memory if kind == "held" else steps.loaded)(count)
-            # A loaded block begins with a full ring, and pays for filling it again.
-            steps.settle()
-            wall, cpu = time.perf_counter() - begun, time.process_time() - busy
-            pair[kind] = Block(wall / count, cpu / count)
-        found.append((pair["held"], pair["loaded"]))
+        sums = {"held": Block(0, 0), "loaded": Block(0, 0)}
+        first, second = ("held", "loaded") if number % 2 else ("loaded", "held")
+        for kind in (first, second, second, first):
+            sums[kind] += block(steps.in_memory if kind == "held" else steps.loaded, steps, count)
+        found.append((sums["held"], sums["loaded"]))
     return found
+
+
+def block(work: Callable[[int], None], steps: Steps, count: int) -> Block:
+    """Half of what a round does of one kind."""
+    steps.settle()
+    begun, busy = time.perf_counter(), time.process_time()
+    work(count)
+    # A loaded block begins with a full ring, and pays for filling it again.
+    steps.settle()
+    wall, cpu = time.perf_counter() - begun, time.process_time() - busy
+    return Block(wall / count / 2, cpu / count / 2)
+
+
+def batch_cpu(steps: Steps, batches: int = 20, rounds: int = 6) -> float:
+    """CPU seconds that a batch takes all threads, the least of some rounds, without training."""
+    found: list[float] = []
+    for _ in range(rounds):
+        begun = time.process_time()
+        for _ in range(batches):
+            next(steps.loader)
+        found.append((time.process_time() - begun) / batches)
+    return min(found)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=12, help="pairs of blocks (12)")
-    parser.add_argument("--steps", type=int, default=15, help="steps per block (15)")
+    parser.add_argument("--rounds", type=int, default=24, help="of four blocks each (24)")
+    parser.add_argument("--steps", type=int, default=3, help="steps per block (3)")
     parser.add_argument("--threads", type=int, default=2, help="of the loader (2)")
     parser.add_argument("--torch-threads", type=int, default=2, help="of torch (2)")
     parser.add_argument("--obs-horizon", type=int, default=2, help="ticks per sample (2)")
@@ -153,15 +175,16 @@ def main() -> None:
     torch.set_num_threads(args.torch_threads)
     print(
         f"| pictures, To {args.obs_horizon}, batch {BATCH} | ms per step, in memory | loaded | "
-        "ratio (quartiles) | ratio of CPU time |\n| --- | --- | --- | --- | --- |"
+        "ratio of wall clock (quartiles) | of CPU time (quartiles) | CPU ms of making a batch |\n"
+        "| --- | --- | --- | --- | --- | --- |"
     )
     with tempfile.TemporaryDirectory() as folder:
-        for codec in ("jpeg", "raw"):
-            row(Path(folder) / codec, codec, "off", args)
-        row(Path(folder) / "jpeg", "jpeg", "memory", args)
+        row(Path(folder) / "jpeg", "jpeg", "auto", "kept in memory (the default)", args)
+        row(Path(folder) / "jpeg", "jpeg", "off", "jpeg, decoded each time", args)
+        row(Path(folder) / "raw", "raw", "off", "raw, read each time", args)
 
 
-def row(path: Path, codec: str, cache: str, args: argparse.Namespace) -> None:
+def row(path: Path, codec: str, cache: str, title: str, args: argparse.Namespace) -> None:
     """Measure one way of keeping pictures, and print its line."""
     if not path.exists():
         store.write(path, Made(20, 50), store.WriteConfig(codec=codec, val_fraction=0.0), workers=2)
@@ -175,17 +198,23 @@ def row(path: Path, codec: str, cache: str, args: argparse.Namespace) -> None:
     steps = Steps(store.open(path), job)
     with steps.loader:
         measured(steps, 1, args.steps)
-        pairs = measured(steps, args.rounds, args.steps)
-    low, middle, high = statistics.quantiles([b.wall / a.wall for a, b in pairs], n=4)
-    cpu = statistics.median(b.cpu / a.cpu for a, b in pairs)
+        making = batch_cpu(steps)
+        rounds = measured(steps, args.rounds, args.steps)
     cells = (
-        codec if cache == "off" else f"{codec}, kept in memory",
-        f"{1000 * statistics.median(held.wall for held, _ in pairs):.1f}",
-        f"{1000 * statistics.median(loaded.wall for _, loaded in pairs):.1f}",
-        f"{middle:.3f} ({low:.3f} to {high:.3f})",
-        f"{cpu:.3f}",
+        title,
+        f"{1000 * statistics.median(held.wall for held, _ in rounds):.1f}",
+        f"{1000 * statistics.median(loaded.wall for _, loaded in rounds):.1f}",
+        spread([loaded.wall / held.wall for held, loaded in rounds]),
+        spread([loaded.cpu / held.cpu for held, loaded in rounds]),
+        f"{1000 * making:.2f}",
     )
     print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def spread(ratios: list[float]) -> str:
+    """The median and the quartiles."""
+    low, middle, high = statistics.quantiles(ratios, n=4)
+    return f"{middle:.3f} ({low:.3f} to {high:.3f})"
 
 
 if __name__ == "__main__":
