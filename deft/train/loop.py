@@ -147,7 +147,8 @@ class _Training:
         """Settle the job, make the state and bring back what was saved; gives what to say."""
         said: list[str] = []
         job, data, run, ranks = self.job, self.data, self.run, self.ranks
-        done = checkpoint.steps(run) if resume else []
+        # The first rank's word: on a shared disk the others may not see its last one yet.
+        done = ranks.gather(checkpoint.steps(run) if resume else [])[0]
         begun = checkpoint.folder_of(run, done[-1]) if done else None
         self.job = job = settle(
             job,
@@ -168,15 +169,19 @@ class _Training:
                 said.extend(beginnings.encoder_from_file(policy, job.init_encoder).lines())
 
         weights = learned_before if begun is None else None
-        policy = fresh(job, self.contract, data, self.device, weights)
+        is_split = sharding.wanted(job, ranks)
+        # What is split must not be whole on a GPU even once; splitting moves it there in parts.
+        where = torch.device("cpu") if is_split else self.device
+        policy = fresh(job, self.contract, data, where, weights)
         ranks.agree(_facts(policy, data, self.contract))
         ranks.share(list(policy.state_dict().values()))
-        if sharding.wanted(job, ranks):
+        if is_split:
             sharding.split(policy, job, self.device, ranks)
         self.state = assemble(job, policy, self.device)
         spread_dropout(job, ranks, self.state.step)
         if begun is not None:
-            self.meter.load(resume_from(self.state, job, run, data, self.device, ranks), ranks)
+            held = resume_from(self.state, job, run, done[-1], data, self.device, ranks)
+            self.meter.load(held, ranks)
             if ranks.is_first:
                 # A kill between a checkpoint and its links leaves the links one behind.
                 tidy(job, run)

@@ -78,7 +78,9 @@ def _refused(what: str, fix: str) -> ConfigError:
 
 
 def split(policy: policies.Policy, job: Job, device: torch.device, ranks: Ranks) -> None:
-    """Leave this rank its part of every weight, in place; all ranks hold the same ones by now.
+    """Leave this rank its part of every weight on `device`, in place.
+
+    All ranks hold the same policy by now, on the CPU; its large layers go to the device one by one.
 
     `losses` and `predict` gather what they need, so from here on all ranks call them alike.
     Buffers stay whole, and so do the copies that target networks are.

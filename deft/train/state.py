@@ -141,21 +141,24 @@ def tidy(job: Job, run: Path) -> None:
 
 
 def resume_from(
-    state: State, job: Job, run: Path, data: store.Store, device: torch.device, ranks: Ranks
+    state: State,
+    job: Job,
+    run: Path,
+    step: int,
+    data: store.Store,
+    device: torch.device,
+    ranks: Ranks,
 ) -> dict[str, Tensor]:
-    """Bring back the newest checkpoint; the start is left as it is when there is none.
+    """Bring back the checkpoint of one step.
 
     Returns what the meter held.
 
     Raises `TrainError` when the checkpoint is damaged or began with other data.
     """
-    done = checkpoint.steps(run)
-    if not done:
-        return {}
-    # What is split must not be whole on a GPU even once.
+    # As at the start: what is split must not be whole on a GPU.
     where = torch.device("cpu") if sharding.wanted(job, ranks) else device
-    saved = checkpoint.load(run, done[-1], where)
-    averaged = bundle.load(checkpoint.folder_of(run, done[-1]), device=str(where), golden=False)
+    saved = checkpoint.load(run, step, where)
+    averaged = bundle.load(checkpoint.folder_of(run, step), device=str(where), golden=False)
     digest = averaged.info["provenance"]["data"]["digest"]
     if digest != data.digest:
         raise TrainError(
