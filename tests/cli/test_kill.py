@@ -199,31 +199,59 @@ def test_training_ends_with_the_same_weights(
         assert_same(whole, whole.with_name(f"killed-{number}"))
 
 
+def of_two_ranks(recording: Path, runs: Path, session: str, *more: str) -> list[str]:
+    words = ["policy=bc", f"data.path={recording}", f"runs_dir={runs}", "device=cpu"]
+    words += ["data.observations=[state]", f"session={session}", *more]
+    words += ["train.steps=60", "train.batch_size=8", "train.save_freq=5", "train.log_freq=5"]
+    words += ["val.offline_freq=10", "val.max_batches=1"]
+    return ["-m", "deft", "train", *words]
+
+
+def killed_together(words: list[str], after_s: float) -> None:
+    """Both ranks are killed, as a machine that goes down kills them."""
+    processes = ranks.started(words)
+    time.sleep(after_s)
+    for process in processes:
+        process.kill()
+    ranks.finished(processes)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
-def test_two_ranks_end_with_the_same_weights(recording: Path, tmp_path: Path) -> None:
-    """Both are killed, as a machine that goes down kills them."""
-
-    def command(session: str, *more: str) -> list[str]:
-        words = ["policy=bc", f"data.path={recording}", f"runs_dir={tmp_path}", "device=cpu"]
-        words += ["data.observations=[state]", "policy.dropout=0.1", f"session={session}"]
-        words += ["train.steps=60", "train.batch_size=8", "train.save_freq=5", "train.log_freq=5"]
-        words += ["val.offline_freq=10", "val.max_batches=1"]
-        return ["-m", "deft", "train", *words, *more]
-
+@pytest.mark.parametrize("sharded", [False, True])
+def test_two_ranks_end_with_the_same_weights(
+    recording: Path, tmp_path: Path, sharded: bool
+) -> None:
+    more = ["policy.dropout=0.1", f"train.sharded={str(sharded).lower()}"]
     began = time.monotonic()
-    ended(ranks.started(command("whole")))
+    ended(ranks.started(of_two_ranks(recording, tmp_path, "whole", *more)))
     took = time.monotonic() - began
     whole = tmp_path / "custom" / "bc" / "whole"
     moments = random.Random(1)
-    for number in range(MANY):
-        processes = ranks.started(command(f"killed-{number}"))
-        time.sleep(moments.uniform(0.3, 0.95) * took)
-        for process in processes:
-            process.kill()
-        ranks.finished(processes)
-        ended(ranks.started(command(f"killed-{number}", "resume=true")))
+    for number in range(FEW if sharded else MANY):
+        words = of_two_ranks(recording, tmp_path, f"killed-{number}", *more)
+        killed_together(words, moments.uniform(0.3, 0.95) * took)
+        ended(ranks.started([*words, "resume=true"]))
         assert_same(whole, whole.with_name(f"killed-{number}"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+def test_one_rank_ends_what_two_began(recording: Path, tmp_path: Path) -> None:
+    """The same up to rounding, for each rank adds up its part of a batch first."""
+    began = time.monotonic()
+    ended(ranks.started(of_two_ranks(recording, tmp_path, "whole")))
+    took = time.monotonic() - began
+    whole = tmp_path / "custom" / "bc" / "whole"
+    moments = random.Random(2)
+    for number in range(2 * FEW):
+        words = of_two_ranks(recording, tmp_path, f"killed-{number}")
+        killed_together(words, moments.uniform(0.5, 0.95) * took)
+        ended(ranks.started([*words, "resume=true"], 1))
+        runs = (whole, whole.with_name(f"killed-{number}"))
+        mine, theirs = (checkpoint.load(run, 60, torch.device("cpu"))["weights"] for run in runs)
+        for name in mine:
+            torch.testing.assert_close(theirs[name], mine[name], rtol=1e-3, atol=1e-5)
 
 
 def ended(processes: list[subprocess.Popen[str]]) -> None:
