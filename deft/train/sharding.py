@@ -140,7 +140,7 @@ def whole(held: Any, keep: bool = True) -> Any:
 
 def whole_here(tensor: Tensor) -> Tensor:
     """The whole of one tensor, where it is; every rank calls it alike."""
-    return tensor.full_tensor() if _is_split(tensor) else tensor  # pyright: ignore[reportCallIssue]
+    return tensor.full_tensor() if _is_split(tensor) else tensor  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def parts_of(full: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -15,8 +15,13 @@ from deft.train import checkpoint
 
 pytestmark = pytest.mark.sim
 
-PLAYS = ["val.online_freq=2", "val.env=pusht", "val.num_episodes=2"]
-PLAYS += ["val.best=eval/max_reward", "val.best_is=highest"]
+PLAYS = [
+    "val.online_freq=2",
+    "val.env=pusht",
+    "val.num_episodes=2",
+    "val.best=eval/max_reward",
+    "val.best_is=highest",
+]
 MEASURED = ("success", "max_reward", "sum_reward", "steps")
 
 

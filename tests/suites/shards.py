@@ -64,12 +64,12 @@ def evaluate(policy: Policy, step: int) -> Mapping[str, float]:
 
 def run(asked: train.Job, folder: Path, resume: bool = False) -> None:
     hook = evaluate if asked.val.online_freq else None
-    train.train(asked, store.open(asked.data.path), folder, resume=resume, evaluate=hook)
+    train.train(asked, store.open(asked.data.paths[0]), folder, resume=resume, evaluate=hook)
 
 
 def held(asked: train.Job) -> dict[str, float]:
     """Share of everything that this rank holds after a step."""
-    data = chosen(asked, store.open(asked.data.path))
+    data = chosen(asked, store.open(asked.data.paths[0]))
     contract = policies.contract(asked.policy, data.spec, asked.data.observations)
     policy = fresh(asked, contract, data, CPU)
     sharding.split(policy, asked, CPU, train.Ranks.here())
