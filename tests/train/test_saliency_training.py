@@ -150,9 +150,10 @@ def test_it_acts_no_worse_over_three_seeds(
 ) -> None:
     """And better, where a blue square gives the orange one's place away in training only.
 
-    There, one of the three networks stays with the blue square: once the softmax over the cells
-    has settled on one, the others have no gradient left. Flatter (beta 4) or with more weight
-    (5), the same one stays.
+    Where nothing does, networks find the orange square by themselves, and maps have little to add.
+    Where it does, one of the three networks stays with the blue square: once the softmax over the
+    cells has settled on one, the others have no gradient left. Flatter (beta 4) or with more
+    weight (5), the same one stays.
     """
     path = write_store(tmp_path / "many", episodes=60, is_mirrored=is_mirrored)
     plain = store.open(write_store(tmp_path / "plain", episodes=60, is_mirrored=False))
@@ -175,8 +176,9 @@ def test_it_acts_no_worse_over_three_seeds(
     (inside, error, changed), (inside_on, error_on, changed_on) = (
         np.mean(found[name], 0) for name in ("off", "on")
     )
-    assert inside_on > inside + 0.1
-    assert changed_on < changed
-    if not is_mirrored:
+    assert inside_on > inside + (0.2 if is_mirrored else 0.0)
+    assert error_on < 1.1 * error
+    if is_mirrored:
+        assert changed_on < 0.7 * changed
+    else:
         assert min(row[0] for row in found["on"]) > 0.6
-        assert error_on < 1.1 * error
