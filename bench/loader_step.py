@@ -1,6 +1,6 @@
 """What loading costs a training step: the same steps on loaded batches and on one in memory.
 
-    python bench/loader_step.py                 one table, two minutes
+    python bench/loader_step.py                 one table, one to four minutes
     python bench/loader_step.py --cores 0,1     on these cores only
 
 `bc` with a small CNN learns from 96x96 pictures on the CPU, batch 64, with torch's threads and
@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -163,7 +164,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=24, help="of four blocks each (24)")
+    parser.add_argument("--rounds", type=int, default=20, help="of four blocks each (20)")
     parser.add_argument("--steps", type=int, default=3, help="steps per block (3)")
     parser.add_argument("--threads", type=int, default=2, help="of the loader (2)")
     parser.add_argument("--torch-threads", type=int, default=2, help="of torch (2)")
@@ -184,7 +185,13 @@ def main() -> None:
         row(Path(folder) / "raw", "raw", "off", "raw, read each time", args)
 
 
-def row(path: Path, codec: str, cache: str, title: str, args: argparse.Namespace) -> None:
+def row(
+    path: Path,
+    codec: Literal["jpeg", "raw"],
+    cache: Literal["auto", "off"],
+    title: str,
+    args: argparse.Namespace,
+) -> None:
     """Measure one way of keeping pictures, and print its line."""
     if not path.exists():
         store.write(path, Made(20, 50), store.WriteConfig(codec=codec, val_fraction=0.0), workers=2)
