@@ -7,6 +7,7 @@ table goes to the standard output.
 
     OMP_NUM_THREADS=1 python bench/goals.py image [--steps 3000]     seeing pictures and the hand
     OMP_NUM_THREADS=1 python bench/goals.py mixed [--steps 3000]     state, half of the data bad
+    OMP_NUM_THREADS=1 python bench/goals.py mixed --expert-share 0.1 --expert-episodes 10
 """
 
 import argparse
@@ -17,7 +18,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ENV = "metaworld/reach-v3"
-IMAGE = ("gc_bc", "gc_ddpm_bc")
+IMAGE = {
+    "gc_bc": (),
+    # A whole chunk runs, so that the hand does not wait for twenty steps of diffusion every tick.
+    "gc_ddpm_bc": ("policy.action_horizon=4",),
+}
+LONGER = {"gc_ddpm_bc": 2}
+"""Diffusion learns noise at every step from 0 to 19, for which it needs more batches."""
+SEEN = (
+    "data.observations=[image,proprio]",
+    "policy.goals=[image]",
+    "policy.encoder.image=cnn",
+    "policy.encoder.cnn_channels=16",
+    # The camera stands still, so that where something is in the map says where it is.
+    "policy.encoder.pool=none",
+    "policy.encoder.image_features=64",
+)
 MIXED = (
     ("gc_bc", ()),
     ("gc_iql", ("policy.temperature=0.1",)),
@@ -57,10 +73,6 @@ def train(folder: Path, policy: str, data: str, session: str, seed: int, *more: 
         "optim.warmup_steps=200",
         "val.offline_freq=0",
         "train.save_freq=100000",
-        "policy.encoder.image=cnn",
-        "policy.encoder.pool=spatial_softmax",
-        "policy.encoder.ticks=separate",
-        "policy.encoder.image_features=64",
         *more,
     )
     return folder / "runs" / "custom" / policy / session
@@ -74,12 +86,13 @@ def measure(run: Path, episodes: int, *more: str) -> str:
 
 
 def image(folder: Path, steps: int, episodes: int, policies: Sequence[str]) -> None:
-    """Pictures and the hand; goals are the last picture and the last place of the hand."""
-    data = collect(folder, 100, 0.1, "observations=[image,proprio]")
+    """Pictures and the hand; the goal is the last picture of a demonstration."""
+    data = collect(folder, 200, 0.1, "observations=[image,proprio]")
     print("| policy | own goals | shuffled goals | untrained |\n| --- | --- | --- | --- |")
     for policy in (each for each in IMAGE if each in policies):
-        more = ("data.observations=[image,proprio]", "policy.goals=[image]", "train.batch_size=64")
-        run = train(folder, policy, str(data), "trained", 0, *more, f"train.steps={steps}")
+        more = (*SEEN, "train.batch_size=64", *IMAGE[policy])
+        length = f"train.steps={steps * LONGER.get(policy, 1)}"
+        run = train(folder, policy, str(data), "trained", 0, *more, length)
         raw = train(
             folder, policy, str(data), "untrained", 0, *more, "train.steps=1", "optim.lr=1e-9"
         )
@@ -87,30 +100,31 @@ def image(folder: Path, steps: int, episodes: int, policies: Sequence[str]) -> N
         print(f"| {policy} | {own} | {shuffled} | {measure(raw, episodes)} |", flush=True)
 
 
-def mixed(folder: Path, steps: int, episodes: int, seeds: int, policies: Sequence[str]) -> None:
-    """The hand alone; half of the samples expert, half from actions that are mostly noise."""
-    good = collect(folder, 50, 0.1, "observations=[proprio]", "executed=true")
-    bad = collect(folder, 50, 2.0, "observations=[proprio]", "executed=true", "only_success=false")
+def mixed(args: argparse.Namespace) -> None:
+    """The hand alone; a share of the samples is expert, in the rest actions are mostly noise."""
+    seen = ("observations=[proprio]", "executed=true")
+    good = collect(args.folder, args.expert_episodes, 0.1, *seen)
+    bad = collect(args.folder, 50, 2.0, *seen, "only_success=false")
     print("| policy | seed | own goals | shuffled goals |\n| --- | --- | --- | --- |")
     for policy, settings in MIXED:
-        if policy not in policies:
+        if policy not in args.policies:
             continue
         name = " ".join((policy, *(each.split("=")[1] for each in settings)))
-        for seed in range(seeds):
+        for seed in range(args.seeds):
             run = train(
-                folder,
+                args.folder,
                 policy,
                 f"[{good},{bad}]",
-                name.replace(" ", "-") + f"-{seed}",
+                f"{name.replace(' ', '-')}-{args.expert_share}-{args.expert_episodes}-{seed}",
                 seed,
-                "data.weights=[0.5,0.5]",
+                f"data.weights=[{args.expert_share},{1 - args.expert_share:.6g}]",
                 "data.observations=[proprio]",
                 "train.batch_size=256",
                 "policy.pred_horizon=1",
-                f"train.steps={steps}",
+                f"train.steps={args.steps}",
                 *settings,
             )
-            own, shuffled = (measure(run, episodes, f"goals={g}") for g in ("own", "shuffled"))
+            own, shuffled = (measure(run, args.episodes, f"goals={g}") for g in ("own", "shuffled"))
             print(f"| {name} | {seed} | {own} | {shuffled} |", flush=True)
 
 
@@ -120,6 +134,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--episodes", type=int, default=50)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--expert-share", type=float, default=0.5, help="of the mixed samples")
+    parser.add_argument("--expert-episodes", type=int, default=50, help="of the mixed data")
     parser.add_argument("--folder", type=Path, default=Path("bench/results/goals"))
     parser.add_argument("--policies", nargs="+", choices=POLICIES, default=POLICIES)
     args = parser.parse_args()
@@ -127,7 +143,7 @@ def main() -> None:
     if args.what == "image":
         image(args.folder, args.steps, args.episodes, args.policies)
     else:
-        mixed(args.folder, args.steps, args.episodes, args.seeds, args.policies)
+        mixed(args)
 
 
 if __name__ == "__main__":
