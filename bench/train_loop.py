@@ -197,7 +197,7 @@ def gc_bc(args: argparse.Namespace, folder: Path) -> None:
 
 NETWORKS = {
     "tiny": {"channels": 8, "features": 16, "width": 64, "depth": 2},
-    "large": {"channels": 64, "features": 256, "width": 1024, "depth": 4},
+    "large": {"channels": 32, "features": 256, "width": 1024, "depth": 4},
 }
 
 
