@@ -2,11 +2,8 @@
 
 import ctypes
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 """Parameters of glibc's `mallopt`, malloc.h."""
-
-_LARGEST = 32 * 2**20
-"""The most that glibc takes as its second parameter on 64 bits, bytes."""
 
 
 def keep_freed_memory() -> bool:
@@ -14,8 +11,8 @@ def keep_freed_memory() -> bool:
 
     Each step makes its gradients and activations anew. By default glibc returns blocks of some
     megabytes to the system when they are freed, and every page of the next ones has to be mapped
-    and cleared again: a quarter of a step of ten million weights (`bench/train_loop.py`). Blocks
-    above 32 MiB still go back. Meant for programs that train; nothing undoes it.
+    and cleared again: a quarter of a step of ten million weights (`bench/README.md`). Meant for
+    programs that train; nothing undoes it.
 
     Returns:
         Whether the C library could be told so; others than glibc cannot.
@@ -23,4 +20,5 @@ def keep_freed_memory() -> bool:
     tune = getattr(ctypes.CDLL(None), "mallopt", None)
     if tune is None:
         return False
-    return bool(tune(_M_MMAP_THRESHOLD, _LARGEST)) and bool(tune(_M_TRIM_THRESHOLD, -1))
+    # No block is mapped by itself, and the end of the heap is never cut off.
+    return bool(tune(_M_MMAP_MAX, 0)) and bool(tune(_M_TRIM_THRESHOLD, -1))
