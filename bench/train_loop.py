@@ -19,10 +19,11 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -30,6 +31,7 @@ from loader import LAYOUTS, TO, TP, LeRobot, Made
 
 from deft import nn, policies, spec, store, train
 from deft.train.ema import Average
+from deft.train.stepping import Piece, Stepper
 
 Spent = tuple[float, float]
 """Wall time and CPU time of this process, seconds; the second NaN where it is another's."""
@@ -62,13 +64,28 @@ class Clock:
     def video(self, step: int, name: str, film: Path) -> None: ...
 
 
+outside: list[float] = []
+"""Of every run of `whole`, the share of the time between its two lines that was no step."""
+
+
 def whole(job: train.Job, data: store.Store, steps: int) -> Spent:
     """Seconds per step of `train.train` between two of its lines of measurements."""
     plan = replace(job.train, steps=2 * steps, log_freq=steps, save_freq=10**9)
     clock = Clock()
-    with tempfile.TemporaryDirectory() as run:
+    step_with = Stepper.__call__
+    inside: list[float] = []
+
+    def timed(stepper: Stepper, parts: Sequence[Piece]) -> dict[str, torch.Tensor]:
+        begun = time.perf_counter()
+        values = step_with(stepper, parts)
+        inside.append(time.perf_counter() - begun)
+        return values
+
+    with tempfile.TemporaryDirectory() as run, patch.object(Stepper, "__call__", timed):
         train.train(replace(job, train=plan), data, Path(run), tracker=clock)
     gc.collect()
+    spent = clock.seen[2 * steps][0] - clock.seen[steps][0]
+    outside.append(1 - sum(inside[steps:]) / spent)
     # The last step also saves, but its measurements are written before.
     return per_step(clock.seen[steps], clock.seen[2 * steps], steps)
 
@@ -118,12 +135,17 @@ def compared(
         f"{statistics.median(speeds):.3f} ({min(speeds):.3f} to {max(speeds):.3f})",
         f"{statistics.median(theirs[1] / ours[1] for ours, theirs in pairs):.3f}",
     )
+    shares = outside[-rounds:]
+    cells = (*cells, f"{statistics.median(shares):.2%} (at most {max(shares):.2%})")
     print(f"| {' | '.join(cells)} |", flush=True)
 
 
 def head(title: str) -> None:
-    print(f"\n| {title} | Deft, ms per step | other | speed, Deft to other | by CPU time |")
-    print("| --- | --- | --- | --- | --- |", flush=True)
+    print(
+        f"\n| {title} | Deft, ms per step | other | speed, Deft to other | by CPU time "
+        "| of Deft's time outside its steps |"
+    )
+    print("| --- | --- | --- | --- | --- | --- |", flush=True)
 
 
 class Numbers:
