@@ -87,8 +87,8 @@ def opened(root, layout, storage, backend):
     return LeRobotDataset(meta.repo_id, root=root, delta_timestamps=windows, video_backend=backend)
 
 
-def measure(dataset, layout, job):
-    """Run one job; see the module."""
+def endless(dataset, job):
+    """A loader of batches as `job` says, the same ones every time."""
     # Workers would inherit open decoders, and with them one place in the file for all.
     video_utils._default_decoder_cache.clear()
     # Drawn with replacement and without end: no epoch ends, which would restart the workers.
@@ -98,13 +98,18 @@ def measure(dataset, layout, job):
         num_samples=10**9 // job["batch"],
         generator=torch.Generator().manual_seed(0),
     )
-    loader = torch.utils.data.DataLoader(
+    return torch.utils.data.DataLoader(
         dataset,
         batch_size=job["batch"],
         sampler=sampler,
         num_workers=job["workers"],
         prefetch_factor=2 if job["workers"] else None,
     )
+
+
+def measure(dataset, layout, job):
+    """Run one job; see the module."""
+    loader = endless(dataset, job)
     batches = iter(loader)
     first = next(batches)
     shape = (job["batch"], layout["obs_horizon"], 3, layout["height"], layout["width"])

@@ -27,7 +27,7 @@ import torch
 from accelerate import Accelerator
 from lerobot.scripts.lerobot_train import update_policy
 from lerobot.utils.logging_utils import AverageMeter, MetricsTracker
-from loader_lerobot import WARM, opened, write
+from loader_lerobot import WARM, endless, opened, write
 from torch import nn
 
 
@@ -80,16 +80,7 @@ def measure(dataset, layout, job):
     """Run one job; see the module."""
     torch.set_num_threads(job["threads"])
     torch.manual_seed(0)
-    sampler = torch.utils.data.RandomSampler(
-        dataset, replacement=True, num_samples=10**9 // job["batch"]
-    )
-    loader = torch.utils.data.DataLoader(
-        dataset,
-        batch_size=job["batch"],
-        sampler=sampler,
-        num_workers=job["workers"],
-        prefetch_factor=2 if job["workers"] else None,
-    )
+    loader = endless(dataset, job)
     policy = Network(layout, job)
     optimizer = torch.optim.AdamW(policy.parameters(), lr=1e-4)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
